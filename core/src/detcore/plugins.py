@@ -1,0 +1,204 @@
+"""Entry points -> one pluggy manager, one plugin at a time -> a catalog that knows the broken ones. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import importlib_metadata
+import pluggy
+
+from detcore import hookspecs
+from detcore.catalog import (
+    WEIGHT_SOURCE,
+    BrokenPlugin,
+    Catalog,
+    Component,
+    Entry,
+    Kind,
+    Namespace,
+    Record,
+    canonical,
+    one_line,
+)
+from detcore.errors import ConfigError, PluginError, did_you_mean
+
+BLOCK = "DETCORE_BLOCK_PLUGINS"
+LOCAL = "local"
+"""Stands where a distribution's name would: ``type = "local/MyHead"``."""
+
+
+class EntryPoint(Protocol):
+    """What discovery needs of ``importlib_metadata.EntryPoint``; ``dist`` has a name and a version."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dist(self) -> Any: ...
+
+    def load(self) -> Any: ...
+
+
+def discover(
+    source: Iterable[EntryPoint] | None = None, *, block: Iterable[str] = (), local: Sequence[str] = ()
+) -> Catalog:
+    """Load all plugins; one that fails becomes a row of ``Catalog.broken``.
+
+    Args:
+        source: The entry points; by default those of the group ``detcore`` that are installed.
+        block: Plugins to leave out, besides those ``DETCORE_BLOCK_PLUGINS`` names (separated by commas): by
+            distribution, entry point, or ``distribution/entry-point``.
+        local: Paths of local modules.
+
+    Raises:
+        PluginError: A local module fails: it was asked for.
+    """
+    blocks = {*block, *filter(None, map(str.strip, os.environ.get(BLOCK, "").split(",")))}
+    manager = pluggy.PluginManager("detcore")
+    manager.add_hookspecs(hookspecs)
+    entries: list[Entry[Record]] = []
+    broken: dict[str, BrokenPlugin] = {}
+    blocked: list[str] = []
+    for point, distribution, version in _points(source):
+        plugin = f"{distribution}/{point.name}"
+        if manager.has_plugin(plugin) or plugin in broken:  # the same distribution twice on sys.path
+            continue
+        if any(_blocks(each, distribution, point.name) for each in blocks):
+            blocked.append(plugin)
+            continue
+        try:
+            records = _register(manager, point.load(), plugin, entries)
+        except (Exception, SystemExit) as error:
+            manager.unregister(name=plugin)
+            broken[plugin] = BrokenPlugin(distribution, version, plugin, one_line(error))
+            continue
+        entries += [Entry(record, distribution, version, plugin) for record in records]
+    for path in dict.fromkeys(local):
+        entries += _local(manager, Path(path), entries)
+    return Catalog(entries, broken.values(), blocked)
+
+
+def resolve_dist(dist: str, path: str) -> Path:
+    """The file that ``dist::path`` stands for, in the folder ``configs`` of the plugin's package. Imports no plugin.
+
+    Raises:
+        ConfigError: The distribution is not installed or is no plugin, or has no such file.
+    """
+    where = f"{dist}::{path}"
+    try:
+        points = importlib_metadata.distribution(dist).entry_points.select(group=hookspecs.GROUP)
+    except importlib_metadata.PackageNotFoundError:
+        raise ConfigError(where, f"{dist} is not installed", f"Install it: pip install {dist}.") from None
+    folder = "_configs" if canonical(dist) == "detcore" else "configs"
+    roots = [root / folder for package in _packages(points) for root in _folders(package)]
+    for root in roots:
+        if (root / path).is_file():
+            return root / path
+    if not any(root.is_dir() for root in roots):
+        raise ConfigError(where, f"{dist} has no configs")
+    files = [file.relative_to(root).as_posix() for root in roots for file in root.rglob("*.toml")]
+    raise ConfigError(where, f"{dist} has no such config", did_you_mean(path, files))
+
+
+def _points(source: Iterable[EntryPoint] | None) -> list[tuple[EntryPoint, str, str]]:
+    """(entry point, distribution, version), core first, then by name: the order does not depend on the file system."""
+    points = importlib_metadata.entry_points(group=hookspecs.GROUP) if source is None else source
+    rows = [(point, *_name_and_version(point.dist)) for point in points]
+    return sorted(rows, key=lambda row: (row[1] != "detcore", row[1], row[0].name))
+
+
+def _name_and_version(dist: Any) -> tuple[str, str]:
+    """Normalised name, and version, from the head of the metadata: ``dist.name`` would parse all of it."""
+    text = (dist.read_text("METADATA") or "") if hasattr(dist, "read_text") else ""
+    fields = dict(line.partition(": ")[::2] for line in text.partition("\n\n")[0].splitlines())
+    name, version = fields.get("Name"), fields.get("Version")
+    return (canonical(name), version.strip()) if name and version else (canonical(dist.name), dist.version)
+
+
+def _blocks(block: str, distribution: str, name: str) -> bool:
+    owner, slash, point = block.partition("/")
+    if slash:
+        return canonical(owner) == distribution and point == name
+    return block == name or canonical(block) == distribution
+
+
+def _register(manager: pluggy.PluginManager, module: Any, plugin: str, others: Sequence[Entry[Record]]) -> list[Record]:
+    """Register one plugin and list its records; whatever is wrong with it is raised."""
+    manager.register(module, plugin)
+    manager.check_pending()
+    records: list[Record] = [each for result in _results(manager, "components", module) for each in result]
+    for sources in _results(manager, "weight_sources", module):
+        records += [Component(WEIGHT_SOURCE, scheme, target) for scheme, target in sources.items()]
+    kinds = {entry.record.name: entry.record for entry in others if isinstance(entry.record, Kind)}
+    names: set[tuple[str, str]] = set()
+    for record in records:
+        match record:
+            case Component(kind, name, target):
+                if (kind, name) in names:
+                    raise ValueError(f"{kind} {name} is registered twice")
+                if not name or "/" in name or ":" not in target:
+                    raise ValueError(f'{record}: a name holds no slash, a target is "package.module:Name"')
+                names.add((kind, name))
+            case Kind(name, interface):
+                if kinds.setdefault(name, record).interface != interface:
+                    raise ValueError(f"kind {name} is taken: its interface is {kinds[name].interface}")
+            case Namespace():
+                pass
+            case _:
+                raise TypeError(f"detcore_components returned {record!r}: neither Component nor Namespace nor Kind")
+    return records
+
+
+def _results(manager: pluggy.PluginManager, hook: str, module: Any) -> Iterator[Any]:
+    for implementation in getattr(manager.hook, f"detcore_{hook}").get_hookimpls():
+        if implementation.plugin is module:
+            yield implementation.function()
+
+
+def _local(manager: pluggy.PluginManager, path: Path, others: Sequence[Entry[Record]]) -> list[Entry[Record]]:
+    plugin = f"{LOCAL}/{path.stem}"
+    if manager.has_plugin(plugin):
+        raise PluginError(str(path), f"two local modules are called {path.stem}", "Rename one of them.")
+    if path.suffix != ".py" or not path.is_file():
+        raise PluginError(str(path), "no such Python file", "It is named in [plugins] local.")
+    try:
+        records = _register(manager, _import_file(path), plugin, others)
+    except (Exception, SystemExit) as error:
+        raise PluginError(str(path), f"cannot be loaded: {one_line(error)}") from error
+    return [Entry(record, LOCAL, path.name, plugin) for record in records]
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file under a name of its own, once per content: targets are ``f"{__name__}:MyHead"``."""
+    digest = hashlib.sha256(f"{path.resolve()}:{path.stat().st_mtime_ns}".encode()).hexdigest()[:12]
+    name = f"detcore_local_{re.sub(r'[^a-zA-Z0-9]', '_', path.stem)}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _packages(points: Iterable[importlib_metadata.EntryPoint]) -> list[str]:
+    return sorted({point.module.partition(".")[0] for point in points})
+
+
+def _folders(package: str) -> list[Path]:
+    """Where a top-level package lies; finding it imports nothing."""
+    spec = importlib.util.find_spec(package)
+    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []

@@ -11,7 +11,6 @@ import functools
 import importlib
 import inspect
 import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from typing import Any, Generic, TypeVar, cast
 from attrs import frozen
 
 from detcore.errors import ComponentError, ConfigError, PluginError, UserError
+from detcore.points import canonical
 
 WEIGHT_SOURCE = "weight_source"
 """The kind under which URL schemes are filed, so that they are looked up as everything else is."""
@@ -198,6 +198,24 @@ class Catalog:
         namespaces = [entry for each in kinds for entry in self.namespaces.get(each, ()) if not bare.startswith("_")]
         return Candidates(_chosen(components, prefix), _chosen(namespaces, prefix))
 
+    def holds(self, name: str, where: str) -> bool:
+        """Whether a component of some kind is called so; False: only a namespace could have it. Imports nothing.
+
+        Raises:
+            ConfigError: No such name, or one that two plugins have.
+            PluginError: Its plugin is broken.
+        """
+        found = self.candidates(None, name)
+        kinds: dict[str, list[Entry[Component]]] = {}
+        for entry in found.components:
+            kinds.setdefault(entry.record.kind, []).append(entry)
+        if kinds and min(map(len, kinds.values())) > 1:
+            kind, entries = next(iter(kinds.items()))
+            raise self.ambiguous(kind, name, entries, where)
+        if not kinds and (not found.namespaces or _provider(None, *split(name))):
+            raise self.unknown(None, name, where)
+        return bool(kinds)
+
     def kind_of(self, interface: type) -> str | None:
         """The kind whose interface is this class; it may be known by another, re-exported, address."""
         address = f"{interface.__module__}:{interface.__qualname__}"
@@ -299,11 +317,6 @@ def split(name: str) -> tuple[str, str]:
     """``timm/resnet18`` -> (``timm``, ``resnet18``); a bare name has the prefix ``""``."""
     prefix, slash, bare = name.partition("/")
     return (prefix, bare) if slash else ("", name)
-
-
-def canonical(distribution: str) -> str:
-    """The normalised name of a distribution (PyPA, "Names and normalization")."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def resolve(address: str, where: str, what: str) -> Any:

@@ -21,9 +21,6 @@ import pluggy
 
 from detcore.catalog import Component, Kind, Namespace
 
-GROUP = "detcore"
-COMMANDS = "detcore.commands"
-
 hookspec = pluggy.HookspecMarker("detcore")
 hookimpl: Any = pluggy.HookimplMarker("detcore")
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import importlib_metadata
 import pluggy
@@ -25,26 +24,13 @@ from detcore.catalog import (
     Kind,
     Namespace,
     Record,
-    canonical,
     one_line,
 )
 from detcore.errors import ConfigError, PluginError, did_you_mean
+from detcore.points import PLUGINS, EntryPoint, blocked_by_environment, canonical, installed, listed
 
-BLOCK = "DETCORE_BLOCK_PLUGINS"
 LOCAL = "local"
 """Stands where a distribution's name would: ``type = "local/MyHead"``."""
-
-
-class EntryPoint(Protocol):
-    """What discovery needs of ``importlib_metadata.EntryPoint``; ``dist`` has a name and a version."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def dist(self) -> Any: ...
-
-    def load(self) -> Any: ...
 
 
 def discover(
@@ -61,26 +47,25 @@ def discover(
     Raises:
         PluginError: A local module fails: it was asked for.
     """
-    blocks = {*block, *filter(None, map(str.strip, os.environ.get(BLOCK, "").split(",")))}
+    blocks = {*block, *blocked_by_environment()}
     manager = pluggy.PluginManager("detcore")
     manager.add_hookspecs(hookspecs)
     entries: list[Entry[Record]] = []
     broken: dict[str, BrokenPlugin] = {}
     blocked: list[str] = []
-    for point, distribution, version in _points(source):
-        plugin = f"{distribution}/{point.name}"
-        if manager.has_plugin(plugin) or plugin in broken:  # the same distribution twice on sys.path
+    for each in installed(PLUGINS) if source is None else listed(source):
+        if manager.has_plugin(each.plugin) or each.plugin in broken:  # the same distribution twice on sys.path
             continue
-        if any(_blocks(each, distribution, point.name) for each in blocks):
-            blocked.append(plugin)
+        if each.is_blocked(blocks):
+            blocked.append(each.plugin)
             continue
         try:
-            records = _register(manager, point.load(), plugin, entries)
+            records = _register(manager, each.point.load(), each.plugin, entries)
         except (Exception, SystemExit) as error:
-            manager.unregister(name=plugin)
-            broken[plugin] = BrokenPlugin(distribution, version, plugin, one_line(error))
+            manager.unregister(name=each.plugin)
+            broken[each.plugin] = BrokenPlugin(each.distribution, each.version, each.plugin, one_line(error))
             continue
-        entries += [Entry(record, distribution, version, plugin) for record in records]
+        entries += [Entry(record, each.distribution, each.version, each.plugin) for record in records]
     for path in dict.fromkeys(local):
         entries += _local(manager, Path(path), entries)
     return Catalog(entries, broken.values(), blocked)
@@ -94,7 +79,7 @@ def resolve_dist(dist: str, path: str) -> Path:
     """
     where = f"{dist}::{path}"
     try:
-        points = importlib_metadata.distribution(dist).entry_points.select(group=hookspecs.GROUP)
+        points = importlib_metadata.distribution(dist).entry_points.select(group=PLUGINS)
     except importlib_metadata.PackageNotFoundError:
         raise ConfigError(where, f"{dist} is not installed", f"Install it: pip install {dist}.") from None
     folder = "_configs" if canonical(dist) == "detcore" else "configs"
@@ -106,28 +91,6 @@ def resolve_dist(dist: str, path: str) -> Path:
         raise ConfigError(where, f"{dist} has no configs")
     files = [file.relative_to(root).as_posix() for root in roots for file in root.rglob("*.toml")]
     raise ConfigError(where, f"{dist} has no such config", did_you_mean(path, files))
-
-
-def _points(source: Iterable[EntryPoint] | None) -> list[tuple[EntryPoint, str, str]]:
-    """(entry point, distribution, version), core first, then by name: the order does not depend on the file system."""
-    points = importlib_metadata.entry_points(group=hookspecs.GROUP) if source is None else source
-    rows = [(point, *_name_and_version(point.dist)) for point in points]
-    return sorted(rows, key=lambda row: (row[1] != "detcore", row[1], row[0].name))
-
-
-def _name_and_version(dist: Any) -> tuple[str, str]:
-    """Normalised name, and version, from the head of the metadata: ``dist.name`` would parse all of it."""
-    text = (dist.read_text("METADATA") or "") if hasattr(dist, "read_text") else ""
-    fields = dict(line.partition(": ")[::2] for line in text.partition("\n\n")[0].splitlines())
-    name, version = fields.get("Name"), fields.get("Version")
-    return (canonical(name), version.strip()) if name and version else (canonical(dist.name), dist.version)
-
-
-def _blocks(block: str, distribution: str, name: str) -> bool:
-    owner, slash, point = block.partition("/")
-    if slash:
-        return canonical(owner) == distribution and point == name
-    return block == name or canonical(block) == distribution
 
 
 def _register(manager: pluggy.PluginManager, module: Any, plugin: str, others: Sequence[Entry[Record]]) -> list[Record]:

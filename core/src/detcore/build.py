@@ -1,0 +1,343 @@
+"""Table and catalog to objects: the only module that knows both sides.
+
+Two passes. :func:`plan` holds the whole table against the signatures of what it names and reports every problem at once;
+nothing is constructed. :meth:`Plan.build` then constructs, and passes on what flows from component to component.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from torch import nn
+
+from detcore import signature
+from detcore.catalog import Catalog, Namespace
+from detcore.config import Config, Table
+from detcore.errors import ComponentError, ConfigError, UserError, did_you_mean, raise_all
+from detcore.interfaces import Container, Flow
+from detcore.signature import Child, Mismatch, Parameter, Signature, hint_name, shown
+
+_SEVERAL_LEVELS = ("channels", "strides")
+_RESERVED = ("type", "weights")
+_ALWAYS_READ = ("vars", "plugins")
+
+
+@attrs.frozen(eq=False)
+class Node:
+    """A table, and what it will become.
+
+    Attributes:
+        table: Where it stands in the config.
+        call: The class or function that the table names.
+        label: ``assigner FCOSAssigner (detcore-fcos 0.1.0)``, for messages.
+        interface: What the result must implement; None for a section.
+        parameters: Of ``call``, those that a config may set.
+        values: Plain values of the table, as the hints want them.
+        children: Per parameter the nodes that it takes: one, a tuple, a mapping.
+        factory: The owner calls it with leading arguments; else it is built here.
+    """
+
+    table: Table
+    call: Callable[..., Any]
+    label: str
+    interface: type | None
+    parameters: Mapping[str, Parameter]
+    values: Mapping[str, Any]
+    children: Mapping[str, Any]
+    factory: bool = False
+
+
+# ---------------------------------------------------------------------------------------------------------- planning
+
+
+def plan(config: Config, catalog: Catalog, root: type) -> Plan:
+    """Hold the whole table against the signatures of what it names.
+
+    Args:
+        config: The folded config.
+        catalog: What is installed.
+        root: The section that the whole table is; its parameters are the keys of the top level.
+
+    Raises:
+        UserError: All problems at once.
+    """
+    planner = _Planner(config, catalog)
+    node = planner.section(config.table, root)
+    raise_all(planner.errors)
+    return Plan(node)
+
+
+class _Planner:
+    def __init__(self, config: Config, catalog: Catalog) -> None:
+        self.config = config
+        self.catalog = catalog
+        self.errors: list[UserError] = []
+
+    def section(self, table: Table, cls: type) -> Node:
+        label = ".".join(map(str, table.path)) or "the config"
+        return self._node(table, cls, label, None, signature.read(cls, self.catalog.kind_of))
+
+    def component(self, table: Table, child: Child) -> Node | None:
+        kind = self.catalog.kind_of(child.interface)
+        name, where = table["type"], table.where("type")
+        if not isinstance(name, str):
+            self._error(where, f"found {shown(name)}, wanted the name of a {kind}")
+            return None
+        try:
+            target = self.catalog.find(str(kind), name, where)
+            foreign = isinstance(target.entry.record, Namespace)
+            skip = self.catalog.kinds[str(kind)].record.supplies if child.factory else 0
+            read = signature.read(target.obj, self.catalog.kind_of, skip=skip, foreign=foreign)
+        except UserError as error:
+            self.errors.append(error if error.where else type(error)(where, f"{kind} {name}: {error.found}", error.fix))
+            return None
+        label = f"{kind} {target.name} ({target.distribution} {target.version})"
+        return self._node(table, target.obj, label, child, read, family=child if foreign else None)
+
+    def _node(
+        self,
+        table: Table,
+        call: Callable[..., Any],
+        label: str,
+        child: Child | None,
+        read: Signature,
+        *,
+        family: Child | None = None,
+    ) -> Node:
+        values: dict[str, Any] = {}
+        children: dict[str, Any] = {}
+        for key in table:
+            parameter = read.parameters.get(key)
+            if parameter is None and self._is_known(table, key, child, read):
+                if read.open and key not in _RESERVED:
+                    values[key] = plain(table[key])
+            elif parameter is None:
+                self._unknown(table, key, label, read)
+            elif parameter.section is not None:
+                self._section(table, key, parameter.section, children)
+            elif parameter.child is not None:
+                children[key] = self._children(table, key, parameter.child)
+            elif family is not None and _holds_components(table[key]):  # v2.RandomApply takes transforms of its own family
+                children[key] = self._children(table, key, attrs.evolve(family, shapes=frozenset({"one", "many"})))
+            else:
+                self._value(table, key, parameter, values)
+        for name, parameter in read.parameters.items():
+            if parameter.required and name not in table and parameter.flow is None:
+                self._missing(table, label, parameter)
+        interface = child.interface if child else None
+        return Node(table, call, label, interface, read.parameters, values, children, bool(child and child.factory))
+
+    def _is_known(self, table: Table, key: str, child: Child | None, read: Signature) -> bool:
+        if child is not None:
+            return read.open or key in _RESERVED
+        return not table.path and (key in _ALWAYS_READ or (key,) in self.config.read)
+
+    def _section(self, table: Table, key: str, cls: type, children: dict[str, Any]) -> None:
+        value = table[key]
+        if isinstance(value, Table):
+            children[key] = self.section(value, cls)
+        elif value is not None:
+            self._error(table.where(key), f"found {shown(value)}, wanted a table")
+
+    def _children(self, table: Table, key: str, child: Child) -> Any:
+        value, where = table[key], table.where(key)
+        if value is None and "none" in child.shapes:
+            return None
+        if isinstance(value, Table) and "type" in value and "one" in child.shapes:
+            return self.component(value, child)
+        if isinstance(value, tuple) and "many" in child.shapes and all(map(_is_component, value)):
+            return tuple(self.component(item, child) for item in value)
+        if isinstance(value, Table) and "named" in child.shapes and all(map(_is_component, value.values())):
+            return {name: self.component(item, child) for name, item in value.items()}
+        self._error(where, *self._wrong_shape(value, child))
+        return None
+
+    def _wrong_shape(self, value: object, child: Child) -> tuple[str, str]:
+        kind = self.catalog.kind_of(child.interface)
+        wanted = {"one": f"a table with the `type` of a {kind}", "many": f"a list of {kind} tables, each with its `type`"}
+        wanted["named"] = f"a table of named {kind} tables, each with its `type`"
+        wanted["none"] = "{_none_ = true}"
+        found = "a table without `type`" if isinstance(value, Table) else shown(plain(value))
+        fix = f'Write {{type = "{value}"}}.' if isinstance(value, str) else ""
+        return f"found {found}, wanted {' or '.join(wanted[shape] for shape in sorted(child.shapes))}", fix
+
+    def _value(self, table: Table, key: str, parameter: Parameter, values: dict[str, Any]) -> None:
+        try:
+            values[key] = signature.convert(plain(table[key]), parameter.hint)
+        except Mismatch as mismatch:
+            for below, problem in mismatch.problems:
+                self._error("".join([table.where(key), *(f".{part}" for part in below)]), problem)
+
+    def _unknown(self, table: Table, key: str, label: str, read: Signature) -> None:
+        takes = ", ".join(read.parameters) or "nothing"
+        what = "not a key of" if "type" not in table else "not a parameter of"
+        hints = [did_you_mean(key, read.parameters), self._leftover(table, key), f"It takes: {takes}."]
+        self._error(table.where(key), f"{what} {label}", " ".join(hint for hint in hints if hint))
+
+    def _leftover(self, table: Table, key: str) -> str:
+        """Why a key is there that belongs to an inherited ``type``."""
+        types = self.config.history((*table.path, "type"))
+        if len(types) < 2 or table.origin(key) == types[-1].origin:
+            return ""
+        return (
+            f"It comes from {table.origin(key).file}, written for {shown(types[-2].value)}; "
+            f"add `_delete_ = true` where {types[-1].origin.file} sets the type, to drop what was inherited."
+        )
+
+    def _missing(self, table: Table, label: str, parameter: Parameter) -> None:
+        wanted = parameter.section or (parameter.child and parameter.child.interface) or parameter.hint
+        near = next((key for key in table if did_you_mean(key, [parameter.name]) and key != "type"), "")
+        given = f" (near: {near})" if near and near not in _RESERVED else ""
+        self._error(table.where(), f'"{parameter.name}" of {label} is missing{given}', f"It takes {hint_name(wanted)}.")
+
+    def _error(self, where: str, found: str, fix: str = "") -> None:
+        self.errors.append(ConfigError(where, found, fix))
+
+
+def plain(value: Any) -> Any:
+    """A value of a table as dicts, lists and scalars."""
+    if isinstance(value, Table):
+        return value.plain()
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _is_component(value: object) -> bool:
+    return isinstance(value, Table) and "type" in value
+
+
+def _holds_components(value: object) -> bool:
+    return _is_component(value) or (isinstance(value, tuple) and bool(value) and all(map(_is_component, value)))
+
+
+# ---------------------------------------------------------------------------------------------------------- building
+
+
+class Plan:
+    """A config that fits what is installed; builds its keys, each when asked.
+
+    Args:
+        root: The node of the whole table.
+    """
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+        self._labels: dict[int, tuple[object, str]] = {}  # the object is held so that its id stays its own
+
+    def __contains__(self, key: str) -> bool:
+        return self.root.children.get(key) is not None or key in self.root.values
+
+    def build(self, key: str, flow: Flow | None = None) -> Any:
+        """What the top-level ``key`` becomes; its default where the config says nothing.
+
+        Raises:
+            UserError: A constructor refuses its values, or flowing values contradict the config's.
+        """
+        parameter = self.root.parameters[key]
+        if key in self.root.values:
+            return self.root.values[key]
+        if self.root.children.get(key) is None:
+            return None if parameter.required else parameter.default
+        return self._child(self.root, key, {}, flow or Flow())
+
+    def _build(self, node: Node, flow: Flow) -> Any:
+        values = dict(node.values)
+        for name, parameter in node.parameters.items():
+            if parameter.flow is not None:
+                self._fill(node, parameter, flow, values)
+        defaults = {name: each.default for name, each in node.parameters.items() if not each.required}
+        for name in node.parameters:
+            if name in node.children:
+                values[name] = self._child(node, name, {**defaults, **values}, flow)
+        if node.factory:
+            return functools.partial(_call, node, **values)
+        return self._checked(node, _call(node, **values))
+
+    def _child(self, node: Node, name: str, known: Mapping[str, Any], flow: Flow) -> Any:
+        child = node.children[name]
+        container = node.call if isinstance(node.call, type) and issubclass(node.call, Container) else Container
+        if isinstance(child, Node):
+            return self._build(child, container.flow_to(name, known, flow))
+        if isinstance(child, tuple):
+            row: list[Any] = []
+            for item in child:
+                row.append(self._build(item, container.flow_to(name, {**known, name: row}, flow)))
+            return row
+        if isinstance(child, Mapping):
+            return {key: self._build(item, container.flow_to(name, known, flow)) for key, item in child.items()}
+        return None
+
+    def _fill(self, node: Node, parameter: Parameter, flow: Flow, values: dict[str, Any]) -> None:
+        """Order: the config's value, checked against the flow; the flow; the default; an error."""
+        name = parameter.name
+        try:
+            flowing = _flowing(parameter, flow)
+        except ConfigError as error:
+            raise ConfigError(node.table.where(name), f"{error.found} {self._source(parameter, flow)}") from None
+        if name not in values:
+            if flowing is not None:
+                values[name] = flowing
+            elif parameter.required:
+                wanted = f"{name} ({str(parameter.flow).replace('_', ' ')})"
+                raise ConfigError(node.table.where(), f"nothing before {node.label} gives its {wanted}", "Write it.")
+        elif flowing is not None and plain(values[name]) != plain(flowing) and values[name] is not None:
+            found = f"{shown(values[name])} given to {node.label}, but {self._source(parameter, flow)} gives {shown(flowing)}"
+            raise ConfigError(node.table.where(name), found, "Remove the key: the build fills it.")
+
+    def _source(self, parameter: Parameter, flow: Flow) -> str:
+        source = flow.sources.get(str(parameter.flow))
+        if isinstance(source, str):
+            return source
+        known = self._labels.get(id(source))
+        return known[1] if known else "what comes before"
+
+    def _checked(self, node: Node, built: Any) -> Any:
+        self._labels[id(built)] = (built, f"{node.label} ({node.table.where()})")
+        if node.interface is not None:
+            problem = _broken_promise(built, node.interface)
+            if problem:
+                raise ComponentError(node.table.where(), f"{node.label} {problem}")
+        return built
+
+
+def _flowing(parameter: Parameter, flow: Flow) -> Any:
+    value = getattr(flow, str(parameter.flow))
+    if value is None or parameter.flow not in _SEVERAL_LEVELS:
+        return value
+    if int not in signature.members(parameter.hint):
+        return tuple(value)
+    if len(set(value)) != 1:
+        raise ConfigError("", f"takes the one value that all levels share, but gets {shown(list(value))} from")
+    return value[0]
+
+
+def _call(node: Node, *args: Any, **values: Any) -> Any:
+    """Construct; whatever goes wrong is said with the table's address."""
+    where = node.table.where()
+    try:
+        return node.call(*args, **values)
+    except UserError as error:
+        if error.where:
+            raise
+        raise type(error)(where, f"{node.label}: {error.found}", error.fix) from error
+    except ValueError as error:  # the field's way of refusing a value
+        raise ConfigError(where, f"{node.label}: {_one_line(error)}") from error
+    except Exception as error:
+        raise ComponentError(where, f"{node.label} raised {type(error).__name__}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _broken_promise(built: Any, interface: type) -> str:
+    # An interface without abstract methods (norms, activations) only names a kind: what it derives from must hold.
+    named_only = not inspect.isabstract(interface) and not getattr(interface, "_is_protocol", False)
+    wanted = interface.__mro__[1] if named_only and issubclass(interface, nn.Module) else interface
+    if not isinstance(built, wanted):
+        return f"is a {type(built).__name__}, not a {interface.__name__}"
+    declared = [name for name in vars(interface).get("__annotations__", {}) if not hasattr(built, name)]
+    return f"does not declare {', '.join(declared)}, as a {interface.__name__} must" if declared else ""

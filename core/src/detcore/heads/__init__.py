@@ -1,0 +1,1 @@
+"""The composed heads: a detector head as its parts."""

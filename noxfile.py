@@ -1,0 +1,105 @@
+"""The test matrix. Plugins are found by looking into plugins/, never listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+PACKAGES = [ROOT / "core", *PLUGINS]
+TEST_TOOLS = ["pytest", "hypothesis", "import-linter"]
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "core"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+def requirements() -> str:
+    """The text of requirements.txt: core and every plugin, editable."""
+    return "".join(f"-e ./{package.relative_to(ROOT).as_posix()}\n" for package in PACKAGES)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of all code."""
+    session.install("ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types of core and every plugin."""
+    _install(session, PACKAGES, "mypy")
+    for package in PACKAGES:
+        session.run("mypy", "src", *_mypy_cache(session), env={"PYTHONPATH": ""}, chdir=str(package))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything but the slow tests, parity with the reference tensors included."""
+    _install(session, PACKAGES, *TEST_TOOLS)
+    session.run("pytest", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+def core(session: nox.Session) -> None:
+    """Core's own tests in an environment without any plugin."""
+    _install(session, [ROOT / "core"], *TEST_TOOLS)
+    session.run("pytest", "-m", "not slow", "tests/core", *session.posargs)
+
+
+@nox.session(default=False)
+def slow(session: nox.Session) -> None:
+    """The tests that take minutes."""
+    _install(session, PACKAGES, *TEST_TOOLS)
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session(default=False)
+@nox.parametrize("plugin", [nox.param(path.name, id=path.name) for path in PLUGINS])
+def plugin(session: nox.Session, plugin: str) -> None:
+    """One plugin's tests, installed beside core with its declared dependencies only."""
+    folder = ROOT / "plugins" / plugin
+    _install(session, [ROOT / "core", folder], "pytest", "hypothesis")
+    session.run("pytest", "-m", "not slow", str(folder), *session.posargs)
+
+
+@nox.session(default=False, python=["3.11", "3.12", "3.13"])
+def pythons(session: nox.Session) -> None:
+    """The tests of core on every Python that is supported."""
+    _install(session, PACKAGES, *TEST_TOOLS)
+    session.run("pytest", "-m", "not slow", "tests/core", "tests/contracts", *session.posargs)
+
+
+@nox.session(default=False, python="3.11")
+def oldest(session: nox.Session) -> None:
+    """Core with the lowest versions that it declares."""
+    arguments = [argument for package in [ROOT / "core"] for argument in ("-e", str(package))]
+    session.install("--resolution", "lowest-direct", *arguments, *TEST_TOOLS)
+    session.run("pytest", "-m", "not slow", "tests/core", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Every figure that a README quotes."""
+    _install(session, PACKAGES)
+    for script in sorted(ROOT.glob("benchmarks/*.py")):
+        session.run("python", str(script))
+
+
+@nox.session(name="requirements", default=False)
+def write_requirements(session: nox.Session) -> None:
+    """Write requirements.txt anew."""
+    (ROOT / "requirements.txt").write_text(requirements())
+
+
+def _install(session: nox.Session, packages: list[Path], *tools: str) -> None:
+    session.install(*tools, *(argument for package in packages for argument in ("-e", str(package))))
+
+
+def _mypy_cache(session: nox.Session) -> list[str]:
+    return ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(Path(session.create_tmp()) / "mypy")]

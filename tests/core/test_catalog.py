@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from detcore import catalog as module_under_test
-from detcore.catalog import BrokenPlugin, Catalog, Component, Entry, Kind, Namespace, Record, canonical, split
+from detcore.catalog import BrokenPlugin, Catalog, Component, Entry, Kind, Namespace, Record, split
 from detcore.errors import ComponentError, ConfigError, PluginError, UserError
+from detcore.points import canonical
 
 MakeModule = Callable[..., ModuleType]
 WHERE = "a.toml: model.neck"
@@ -66,7 +67,10 @@ def test_a_component_wins_over_a_namespace(make: MakeModule) -> None:
     make("fake_listed", Net=Member)
     make("fake_space", Net=Base)
     catalog = Catalog(
-        [entry(Namespace("backbone", "fake_space"), "a/a"), entry(Component("backbone", "Net", "fake_listed:Net"), "b/b")]
+        [
+            entry(Namespace("backbone", "fake_space"), "a/a"),
+            entry(Component("backbone", "Net", "fake_listed:Net"), "b/b"),
+        ]
     )
     assert catalog.find("backbone", "Net", WHERE).obj is Member
     assert catalog.find("backbone", "a/Net", WHERE).obj is Base
@@ -186,9 +190,7 @@ def test_a_broken_plugin_shows_its_exception_when_only_it_could_have_the_name(na
 
 def test_other_unknown_names_mention_broken_plugins() -> None:
     broken = Catalog(broken=[BrokenPlugin("acme", "1", "acme/nets", "ImportError: no numpy")])
-    assert message(broken, "neck", "FPN").endswith(
-        "Plugins that cannot be loaded: acme/nets (ImportError: no numpy)."
-    )
+    assert message(broken, "neck", "FPN").endswith("Plugins that cannot be loaded: acme/nets (ImportError: no numpy).")
 
 
 def test_a_namespace_that_cannot_be_imported_hides_no_other(make: MakeModule) -> None:
@@ -227,7 +229,9 @@ def test_candidates_import_nothing() -> None:
 def test_kind_of_knows_an_interface_by_its_address_and_by_a_reexport(make: MakeModule) -> None:
     make("fake_api", Exported=Base)
     here = Kind("member", f"{Member.__module__}:Member")
-    catalog = Catalog([entry(here), entry(Kind("absent", "fake_absent:X")), entry(Kind("base", "fake_api:Exported", 1))])
+    catalog = Catalog(
+        [entry(here), entry(Kind("absent", "fake_absent:X")), entry(Kind("base", "fake_api:Exported", 1))]
+    )
     assert catalog.kind_of(Member) == "member"
     assert catalog.kind_of(Base) == "base"
     assert catalog.kind_of(int) is None

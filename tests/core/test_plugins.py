@@ -97,7 +97,9 @@ def test_keyboard_interrupt_passes() -> None:
 
 
 def test_the_same_distribution_twice_registers_once() -> None:
-    catalog = discover([plugin(FPN, dist="acme.nets"), plugin(FPN, dist="acme-nets"), fails(OSError()), fails(OSError())])
+    catalog = discover(
+        [plugin(FPN, dist="acme.nets"), plugin(FPN, dist="acme-nets"), fails(OSError()), fails(OSError())]
+    )
     assert len(catalog.entries) == 1
     assert len(catalog.broken) == 1
 

@@ -83,14 +83,14 @@ class Kind:
 
 
 Record = Component | Namespace | Kind
-RecordT = TypeVar("RecordT", bound=Record, covariant=True)
+RecordT_co = TypeVar("RecordT_co", bound=Record, covariant=True)
 
 
 @frozen
-class Entry(Generic[RecordT]):
+class Entry(Generic[RecordT_co]):
     """A record and the plugin it came from; ``plugin`` is ``"<distribution>/<entry point>"``."""
 
-    record: RecordT
+    record: RecordT_co
     distribution: str
     version: str
     plugin: str
@@ -391,7 +391,7 @@ def _provider(kind: str | None, prefix: str, bare: str) -> str:
     return next((table[each][bare] for each in kinds if bare in table.get(each, {})), "")
 
 
-def _chosen(entries: Sequence[Entry[RecordT]], prefix: str) -> list[Entry[RecordT]]:
+def _chosen(entries: Sequence[Entry[RecordT_co]], prefix: str) -> list[Entry[RecordT_co]]:
     """Those that ``prefix`` chooses; all when it is empty."""
     return [each for each in entries if not prefix or prefix in each.prefixes or canonical(prefix) == each.prefixes[0]]
 

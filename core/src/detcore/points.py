@@ -21,12 +21,15 @@ class EntryPoint(Protocol):
     """What is needed of ``importlib_metadata.EntryPoint``; ``dist`` has a name and a version."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name in ``[project.entry-points]``."""
 
     @property
-    def dist(self) -> Any: ...
+    def dist(self) -> Any:
+        """The distribution that declares it."""
 
-    def load(self) -> Any: ...
+    def load(self) -> Any:
+        """Import what it stands for."""
 
 
 class Point(NamedTuple):

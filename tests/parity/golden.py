@@ -1,6 +1,8 @@
 """Holds a detector against a golden case: the reference's outputs for weights and images that are pure functions.
 
-A parity test reads like this (``golden`` is importable in every test of this folder)::
+A parity test reads like this::
+
+    from parity import golden
 
     case = golden.load("fcos_r50_caffe_gn")                 # skips where the folder of golden cases is absent
     names = case.fill(detector, reference_name)             # our state_dict name -> the reference's, one to one
@@ -9,7 +11,8 @@ A parity test reads like this (``golden`` is importable in every test of this fo
 
 Each check is also there alone (``check_maps``, ``check_losses``, ``check_gradients``, ``check_curve``,
 ``check_detections``) and raises one AssertionError that names everything that differs. NaN never passes. Tolerances are
-those of the folder's README. A decode case (``decode_...``) feeds ``Given(case.given())`` to the head instead of a network.
+those of the folder's README. A decode case (``decode_...``) feeds ``Given({"cls": maps, ...})``, maps of ``case.given()``,
+to the head instead of a network.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ import json
 import zlib
 from types import SimpleNamespace
 
-import golden
 import numpy as np
 import pytest
 import torch
 from detcore.structures import Batch, Detections
+from parity import golden
 from torch import Tensor, nn
 
 NAMES = {"weight": "fc.weight", "bias": "fc.bias"}
@@ -98,7 +98,7 @@ def test_only_a_buffer_without_a_reference_value_may_be_on_one_side_alone() -> N
     toy.register_parameter("extra", nn.Parameter(torch.zeros(1)))
     with pytest.raises(AssertionError, match="extra: is ours alone"):
         case().fill(toy, NAMES.get)
-    with pytest.raises(AssertionError, match="fc.bias: has a value, cannot be absent"):
+    with pytest.raises(AssertionError, match=r"fc\.bias: has a value, cannot be absent"):
         case().fill(nn.Linear(3, 2, bias=False), NAMES.get, absent=["fc.bias"])
     with pytest.raises(AssertionError, match="edges: declared absent, is not"):
         case().fill(Toy(), NAMES.get, absent=["edges"])
@@ -109,7 +109,8 @@ def test_the_batch_pads_objects_and_says_which_are_valid() -> None:
     assert batch.truth.boxes.shape == (2, 2, 4)
     assert batch.truth.valid.tolist() == [[True, True], [True, False]]
     assert not batch.truth.crowd.any()
-    assert batch.sizes.tolist() == [[4, 6], [3, 5]] and batch.padded.tolist() == [[4, 6], [4, 6]]
+    assert batch.sizes.tolist() == [[4, 6], [3, 5]]
+    assert batch.padded.tolist() == [[4, 6], [4, 6]]
     assert batch.scale.tolist() == [[2, 2], [2, 2]]
     assert [tuple(masks.shape) for masks in batch.truth.masks] == [(2, 4, 6), (1, 4, 6)]
 
@@ -135,9 +136,9 @@ def test_a_perturbed_map_fails(fault: float, stored: str) -> None:
 
 def test_maps_must_have_the_same_keys_and_shapes() -> None:
     reference = case(**{"feats.0": np.ones((2, 3)), "feats.1": np.ones((1, 3))})
-    with pytest.raises(AssertionError, match="feats.1: the reference has it, we do not"):
+    with pytest.raises(AssertionError, match=r"feats\.1: the reference has it, we do not"):
         reference.check_maps("feats", [torch.ones(2, 3)])
-    with pytest.raises(AssertionError, match="feats.2: not in the reference"):
+    with pytest.raises(AssertionError, match=r"feats\.2: not in the reference"):
         reference.check_maps("feats", [torch.ones(2, 3), torch.ones(1, 3), torch.ones(1, 3)])
     with pytest.raises(AssertionError, match=r"feats.1: shape \(2, 3\), not \(1, 3\)"):
         reference.check_maps("feats", [torch.ones(2, 3), torch.ones(2, 3)])
@@ -148,7 +149,7 @@ def test_losses_are_compared_term_by_term_and_in_sum() -> None:
     names = {"loss_cls": "cls_loss", "loss_box": "box_loss"}
     ours = {"loss_cls": torch.tensor(1.0), "loss_box": torch.tensor(2.0)}
     reference.check_losses(ours, names)
-    with pytest.raises(AssertionError, match="loss_box: 2.5, not 2"):
+    with pytest.raises(AssertionError, match=r"loss_box: 2\.5, not 2"):
         reference.check_losses({**ours, "loss_box": torch.tensor(2.5)}, names)
     with pytest.raises(AssertionError, match="loss_box: nan, not 2"):
         reference.check_losses({**ours, "loss_box": torch.tensor(float("nan"))}, names)
@@ -180,10 +181,10 @@ def test_a_parameter_that_should_not_train_fails() -> None:
     reference, toy = toy_reference(), Toy()
     names = reference.fill(toy, NAMES.get)
     reference.info["trainable"].remove("fc.bias")
-    with pytest.raises(AssertionError, match="fc.bias: does not train in the reference"):
+    with pytest.raises(AssertionError, match=r"fc\.bias: does not train in the reference"):
         reference.check_gradients(toy, names)
     toy.weight.requires_grad_(False)
-    with pytest.raises(AssertionError, match="fc.weight: trains in the reference only"):
+    with pytest.raises(AssertionError, match=r"fc\.weight: trains in the reference only"):
         reference.check_gradients(toy, names)
 
 
@@ -260,4 +261,5 @@ def test_without_the_folder_a_test_skips_and_says_why(monkeypatch: pytest.Monkey
 def test_every_case_of_the_folder_loads() -> None:
     for path in sorted(golden.folder().glob("*.json")):
         found = golden.load(path.stem)
-        assert found.info == json.loads(path.read_text()) and found.arrays
+        assert found.info == json.loads(path.read_text())
+        assert found.arrays

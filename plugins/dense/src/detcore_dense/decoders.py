@@ -1,0 +1,208 @@
+"""From predictions to detections: the best per level, decoded, clipped, and freed of duplicates by NMS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import attrs
+import torch
+from detcore.errors import ConfigError, did_you_mean
+from detcore.interfaces import Decoder
+from detcore.structures import Batch, Detections, Predictions
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from detcore_dense.boxes import clip, larger_than
+
+Overrides = Mapping[str, int | float | bool | None]
+Settings = TypeVar("Settings", bound=attrs.AttrsInstance)
+
+
+# -------------------------------------------------------------------------------------------------- plain functions
+
+
+def best_per_level(scores: Tensor, per_level: Sequence[int], count: int | None) -> Tensor:
+    """The ``count`` best of each level, as (B, K) indices in ascending order (equal scores stay in the order of priors).
+
+    Args:
+        scores: (B, N), level after level.
+        per_level: How many of the N each level has.
+        count: None is all.
+    """
+    start, kept = 0, []
+    for size in per_level:
+        level = scores[:, start : start + size]
+        kept.append(level.topk(size if count is None else min(count, size)).indices + start)
+        start += size
+    return torch.cat(kept, 1).sort().values
+
+
+def nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, count: int | None) -> Tensor:
+    """Which boxes stay, best first; of equal scores the first goes first.
+
+    Args:
+        boxes: (K, 4).
+        scores: (K,), anything that says which is better.
+        groups: (K,) int64; only boxes of the same group suppress each other.
+        threshold: A box goes where its IoU with a better one exceeds this.
+        count: At most so many stay; None is all.
+    """
+    kept = batched_nms(boxes, scores, groups, threshold).sort().values
+    best = scores[kept].sort(descending=True, stable=True).indices
+    return kept[best[:count]]
+
+
+def overridden(settings: Settings, overrides: Overrides | None, where: str) -> Settings:
+    """``settings`` with ``overrides``.
+
+    Raises:
+        ConfigError: One of them is not a setting.
+    """
+    known = [field.name for field in attrs.fields(type(settings))]
+    for name in overrides or {}:
+        if name not in known:
+            fix = did_you_mean(name, known) or f"It takes: {', '.join(known)}."
+            raise ConfigError(f"{where}.{name}", "not a setting of this decoder", fix)
+    return attrs.evolve(settings, **(overrides or {}))  # type: ignore[misc]
+
+
+# --------------------------------------------------------------------------------------------- detections of classes
+
+
+@attrs.frozen
+class _NMSSettings:
+    score_threshold: float
+    nms_pre: int | None
+    nms_iou: float
+    max_detections: int | None
+    min_size: float
+    class_agnostic: bool
+
+
+class NMSDecoder(Decoder):
+    """Score threshold, the best per level, clipping, NMS per class, the best of the image.
+
+    A prior may give a detection of each class. Of equal scores the one on the shallower level, then the upper left one,
+    comes first.
+
+    Args:
+        score_threshold: A class probability must exceed it.
+        nms_pre: At most so many pairs of prior and class per level; None is all.
+        nms_iou: A detection goes where its IoU with a better one of its class exceeds this.
+        max_detections: At most so many per image; None is all.
+        min_size: Width and height must exceed it, input pixels.
+        quality: Raw output (centerness, predicted IoU, ...) whose sigmoid multiplies the probabilities of those that the
+            threshold and ``nms_pre`` have left.
+        class_agnostic: Detections suppress each other whatever their class.
+        train: The first five and ``class_agnostic`` where proposals for training are asked for.
+
+    Raises:
+        ConfigError: ``train`` holds something else.
+    """
+
+    def __init__(
+        self,
+        *,
+        score_threshold: float = 0.05,
+        nms_pre: int | None = 1000,
+        nms_iou: float = 0.5,
+        max_detections: int | None = 100,
+        min_size: float = 0.0,
+        quality: str | None = None,
+        class_agnostic: bool = False,
+        train: Overrides | None = None,
+    ) -> None:
+        super().__init__()
+        self.quality = quality
+        self.settings = _NMSSettings(score_threshold, nms_pre, nms_iou, max_detections, min_size, class_agnostic)
+        self.train_settings = overridden(self.settings, train, "train")
+
+    def forward(self, predictions: Predictions, batch: Batch, *, train: bool = False) -> list[Detections]:
+        """Per image the detections, in input pixels, best first."""
+        settings = self.train_settings if train else self.settings
+        probabilities = predictions.scores
+        classes = probabilities.shape[-1]
+        scores = probabilities.flatten(1)
+        pairs = [size * classes for size in predictions.priors.per_level]
+        chosen = best_per_level(scores, pairs, settings.nms_pre)
+        scores, index, labels = scores.gather(1, chosen), chosen // classes, chosen % classes
+        boxes = clip(predictions.boxes(index), batch.sizes)
+        keep = (scores > settings.score_threshold) & larger_than(boxes, settings.min_size)
+        if self.quality is not None:
+            scores = scores * predictions.flat(self.quality)[..., 0].gather(1, index).float().sigmoid()
+        return [
+            _detections(boxes[image, kept], scores[image, kept], labels[image, kept], settings)
+            for image, kept in enumerate(keep)
+        ]
+
+
+def _detections(boxes: Tensor, scores: Tensor, labels: Tensor, settings: _NMSSettings) -> Detections:
+    groups = torch.zeros_like(labels) if settings.class_agnostic else labels
+    kept = nms(boxes, scores, groups, settings.nms_iou, settings.max_detections)
+    return Detections(boxes[kept], scores[kept], labels[kept])
+
+
+# ------------------------------------------------------------------------------------------------ proposals of an RPN
+
+
+@attrs.frozen
+class _RPNSettings:
+    nms_pre: int | None
+    nms_iou: float
+    max_proposals: int | None
+    min_size: float
+
+
+class RPNDecoder(Decoder):
+    """Proposals of a region proposal network (Ren et al. 2015, section 3.3; with a pyramid: Lin et al. 2017).
+
+    The best objectness per level, clipped, NMS within each level, the best of the image.
+
+    Args:
+        nms_pre: At most so many per level; None is all.
+        nms_iou: A proposal goes where its IoU with a better one of its level exceeds this.
+        max_proposals: At most so many per image; None is all.
+        min_size: Width and height must exceed it, input pixels.
+        train: Any of these, where proposals for training are asked for.
+
+    Raises:
+        ConfigError: ``train`` holds something else.
+    """
+
+    def __init__(
+        self,
+        *,
+        nms_pre: int | None = 1000,
+        nms_iou: float = 0.7,
+        max_proposals: int | None = 1000,
+        min_size: float = 0.0,
+        train: Overrides | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = _RPNSettings(nms_pre, nms_iou, max_proposals, min_size)
+        self.train_settings = overridden(self.settings, train, "train")
+
+    def forward(self, predictions: Predictions, batch: Batch, *, train: bool = False) -> list[Detections]:
+        """Per image the proposals, all of label 0, in input pixels, best first."""
+        settings = self.train_settings if train else self.settings
+        objectness = _log_odds(predictions)
+        index = best_per_level(objectness, predictions.priors.per_level, settings.nms_pre)
+        objectness, level = objectness.gather(1, index), predictions.priors.level[index]
+        boxes = clip(predictions.boxes(index), batch.sizes)
+        keep = larger_than(boxes, settings.min_size)
+        return [
+            _proposals(boxes[image, kept], objectness[image, kept], level[image, kept], settings)
+            for image, kept in enumerate(keep)
+        ]
+
+
+def _log_odds(predictions: Predictions) -> Tensor:
+    """(B, P) logits of "an object": they tell apart what a sigmoid rounds to 1."""
+    logits = predictions.flat("cls").float()
+    return logits[..., 0] - logits[..., 1:].logsumexp(-1) if predictions.softmax else logits[..., 0]
+
+
+def _proposals(boxes: Tensor, objectness: Tensor, level: Tensor, settings: _RPNSettings) -> Detections:
+    kept = nms(boxes, objectness, level, settings.nms_iou, settings.max_proposals)
+    return Detections(boxes[kept], objectness[kept].sigmoid(), torch.zeros_like(level[kept]))

@@ -1,0 +1,77 @@
+"""The cells of a pyramid of maps, as the geometries place their priors on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import attrs
+import torch
+from detcore.errors import ConfigError
+from detcore.interfaces import Features
+from torch import Tensor
+
+Sizes = tuple[tuple[int, int], ...]
+"""Height and width of each map, in cells."""
+
+
+@attrs.frozen(eq=False)
+class Grid:
+    """One row per prior: level by level, cells row by row, the priors of a cell side by side.
+
+    Attributes:
+        corner: (P, 2) float32, x and y of the upper left corner of the prior's cell, input pixels.
+        stride: (P,) float32, side of the cell.
+        level: (P,) int64.
+        per_level: How many priors each level has.
+    """
+
+    corner: Tensor
+    stride: Tensor
+    level: Tensor
+    per_level: Sequence[int]
+
+    def inside(self, padded: Tensor) -> Tensor:
+        """(B, P) bool: the cell begins inside the image's padded height and width (B, 2)."""
+        return (self.corner < padded.flip(-1)[:, None]).all(-1)
+
+
+def map_sizes(features: Features, strides: Sequence[int]) -> Sizes:
+    """Height and width of each map.
+
+    Raises:
+        ConfigError: There are more or fewer maps than strides.
+    """
+    if len(features) != len(strides):
+        raise ConfigError("strides", f"{len(strides)} strides for {len(features)} maps", "Give one stride per map.")
+    return tuple((int(level.shape[-2]), int(level.shape[-1])) for level in features)
+
+
+@torch.compiler.disable
+def grid(sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device) -> Grid:
+    """The cells of maps of these sizes; made once per sizes and device."""
+    with torch.inference_mode(False):  # what is kept must serve training as well
+        return _grid(sizes, strides, priors_per_cell, device)
+
+
+@lru_cache(maxsize=32)
+def _grid(sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device) -> Grid:
+    corners = [_corners(*size, stride, device) for size, stride in zip(sizes, strides, strict=True)]
+    per_level = [len(level) * priors_per_cell for level in corners]
+    return Grid(
+        corner=torch.cat(corners).repeat_interleave(priors_per_cell, 0),
+        stride=_per_prior(strides, per_level, torch.float32, device),
+        level=_per_prior(range(len(strides)), per_level, torch.int64, device),
+        per_level=tuple(per_level),
+    )
+
+
+def _corners(height: int, width: int, stride: int, device: torch.device) -> Tensor:
+    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+    return torch.stack([x, y], -1).reshape(-1, 2).float() * stride
+
+
+def _per_prior(values: Sequence[int], counts: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.cat(
+        [torch.full((count,), value, dtype=dtype, device=device) for value, count in zip(values, counts, strict=True)]
+    )

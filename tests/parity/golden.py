@@ -10,9 +10,9 @@ A parity test reads like this::
     case.check_training(detector, names, {"loss_cls": "loss_cls"})      # losses, gradient norms, six steps of SGD
 
 Each check is also there alone (``check_maps``, ``check_losses``, ``check_gradients``, ``check_curve``,
-``check_detections``) and raises one AssertionError that names everything that differs. NaN never passes. Tolerances are
-those of the folder's README. A decode case (``decode_...``) feeds ``Given({"cls": maps, ...})``, maps of ``case.given()``,
-to the head instead of a network.
+``check_detections``) and raises one AssertionError that names everything that differs. NaN never passes. The tolerances
+are those of the README beside the cases. A decode case (``decode_...``) feeds ``Given({"cls": maps, ...})``, maps of
+``case.given()``, to the head instead of a network.
 """
 
 from __future__ import annotations

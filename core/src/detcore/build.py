@@ -1,14 +1,14 @@
 """Table and catalog to objects: the only module that knows both sides.
 
-Two passes. :func:`plan` holds the whole table against the signatures of what it names and reports every problem at once;
-nothing is constructed. :meth:`Plan.build` then constructs, and passes on what flows from component to component.
+Two passes. :func:`plan` holds the whole table against the signatures of what it names and reports every problem at
+once; nothing is constructed. :meth:`Plan.build` then constructs, and passes on what flows from component to component.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -81,7 +81,7 @@ class _Planner:
         label = ".".join(map(str, table.path)) or "the config"
         return self._node(table, cls, label, None, signature.read(cls, self.catalog.kind_of))
 
-    def component(self, table: Table, child: Child) -> Node | None:
+    def component(self, table: Any, child: Child) -> Node | None:
         kind = self.catalog.kind_of(child.interface)
         name, where = table["type"], table.where("type")
         if not isinstance(name, str):
@@ -121,7 +121,9 @@ class _Planner:
                 self._section(table, key, parameter.section, children)
             elif parameter.child is not None:
                 children[key] = self._children(table, key, parameter.child)
-            elif family is not None and _holds_components(table[key]):  # v2.RandomApply takes transforms of its own family
+            elif family is not None and _holds_components(
+                table[key]
+            ):  # v2.RandomApply takes transforms of its own family
                 children[key] = self._children(table, key, attrs.evolve(family, shapes=frozenset({"one", "many"})))
             else:
                 self._value(table, key, parameter, values)
@@ -158,12 +160,18 @@ class _Planner:
 
     def _wrong_shape(self, value: object, child: Child) -> tuple[str, str]:
         kind = self.catalog.kind_of(child.interface)
-        wanted = {"one": f"a table with the `type` of a {kind}", "many": f"a list of {kind} tables, each with its `type`"}
-        wanted["named"] = f"a table of named {kind} tables, each with its `type`"
-        wanted["none"] = "{_none_ = true}"
+        wanted = {
+            "one": f"a table with the `type` of a {kind}",
+            "many": f"a list of {kind} tables, each with its `type`",
+            "named": f"a table of named {kind} tables, each with its `type`",
+            "none": "{_none_ = true}",
+        }
         found = "a table without `type`" if isinstance(value, Table) else shown(plain(value))
         fix = f'Write {{type = "{value}"}}.' if isinstance(value, str) else ""
-        return f"found {found}, wanted {' or '.join(wanted[shape] for shape in sorted(child.shapes))}", fix
+        return (
+            f"found {found}, wanted {' or '.join(text for shape, text in wanted.items() if shape in child.shapes)}",
+            fix,
+        )
 
     def _value(self, table: Table, key: str, parameter: Parameter, values: dict[str, Any]) -> None:
         try:
@@ -284,7 +292,8 @@ class Plan:
                 wanted = f"{name} ({str(parameter.flow).replace('_', ' ')})"
                 raise ConfigError(node.table.where(), f"nothing before {node.label} gives its {wanted}", "Write it.")
         elif flowing is not None and plain(values[name]) != plain(flowing) and values[name] is not None:
-            found = f"{shown(values[name])} given to {node.label}, but {self._source(parameter, flow)} gives {shown(flowing)}"
+            given = f"{shown(values[name])} given to {node.label}"
+            found = f"{given}, but {self._source(parameter, flow)} gives {shown(flowing)}"
             raise ConfigError(node.table.where(name), found, "Remove the key: the build fills it.")
 
     def _source(self, parameter: Parameter, flow: Flow) -> str:

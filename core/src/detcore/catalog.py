@@ -269,7 +269,7 @@ class Catalog:
         found = f'no {wanted} "{name}" is installed'
         if prefix and not _chosen(self.entries, prefix):
             found = f'no plugin or namespace "{prefix}" for {wanted} "{name}" is installed'
-        return ConfigError(where, found, self._advice(provider) or self._near_names(kind, bare, failures))
+        return ConfigError(where, found, self._advice(provider) or self._nothing_like(kind, bare, failures))
 
     def _advice(self, provider: str) -> str:
         """How to get at a name that the distribution ``provider`` of this project has; empty when none has it."""
@@ -281,14 +281,20 @@ class Catalog:
             return f"Another version of {provider} has it, {installed[0]} is installed."
         return f"Install it: pip install {provider}." if provider else ""
 
-    def _near_names(self, kind: str | None, name: str, failures: Sequence[UserError]) -> str:
+    def near(self, kind: str | None, name: str) -> list[str]:
+        """``FCOSAssigner (assigner)``: the nearest names over all kinds, those of plugins that could be installed too.
+
+        Members of namespaces are among them only for ``kind``, and only where the library is imported already.
+        """
         labels: dict[str, list[str]] = {}
         for its_name, label in self._names(kind):
             labels.setdefault(its_name.lower(), []).append(label)
         near = difflib.get_close_matches(name.lower(), labels, n=3, cutoff=0.7)
+        return [label for each in near for label in labels[each]]
+
+    def _nothing_like(self, kind: str | None, name: str, failures: Sequence[UserError]) -> str:
         broken = [f"{each.plugin} ({each.error})" for each in self.broken] + [each.found for each in failures]
-        names = _listing("Near names are", [label for each in near for label in labels[each]])
-        return f"{names} {_listing('Plugins that cannot be loaded:', broken)}".strip()
+        return f"{_listing('Near names are', self.near(kind, name))} {_listing('Plugins that cannot be loaded:', broken)}".strip()
 
     def _names(self, kind: str | None) -> Iterator[tuple[str, str]]:
         """(name, name with kind and origin) of everything that can be listed without an import."""

@@ -50,7 +50,7 @@ class TrainingError(UserError):
     """Training cannot go on: a loss that is not finite, for example."""
 
 
-class Problems(UserError):
+class Problems(UserError):  # noqa: N818 - not one error but all that were found
     """Several user errors, reported at once, one line each.
 
     Args:

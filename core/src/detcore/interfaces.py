@@ -1,6 +1,6 @@
 """What a component of each kind must offer, and the annotations that say what the build passes in.
 
-A constructor takes built objects and plain values, keyword-only. The annotation of a parameter decides what it is given:
+A constructor takes built objects and plain values, keyword-only. The annotation of a parameter decides what it gets:
 
 * an interface of this page (``backbone: Backbone``): the object built from the config's table at that key; also as
   ``X | None``, ``Sequence[X]`` and ``Mapping[str, X]``;
@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import attrs
-import torch
 from torch import Tensor, nn
 
 from detcore.structures import Batch, Detections, Losses, Matches, Predictions, Priors, RoISamples
@@ -79,9 +78,7 @@ class Flow:
 
     def after(self, source: Backbone | Neck, levels: int | None = None) -> Flow:
         """This flow behind a backbone or neck: its channels and strides, of the first ``levels`` levels."""
-        return self.having(
-            source, channels=tuple(source.out_channels)[:levels], strides=tuple(source.strides)[:levels]
-        )
+        return self.having(source, channels=tuple(source.out_channels)[:levels], strides=tuple(source.strides)[:levels])
 
 
 class Container:
@@ -103,7 +100,8 @@ class Container:
 class Factory(Protocol[T_co]):
     """Builds a T: the config's keys are bound; the owner gives the leading arguments (channels, parameters, ...)."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> T_co: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> T_co:
+        """Build it."""
 
 
 # ---------------------------------------------------------------------------------------------------- the network
@@ -150,7 +148,7 @@ class Neck(nn.Module, ABC):
 
 
 class DenseHead(nn.Module, ABC):
-    """Maps to losses and detections. Most heads are a ``ComposedHead``; any other way implements these three methods."""
+    """Maps to losses and detections. Most heads are a ``ComposedHead``; others implement these three methods."""
 
     @abstractmethod
     def forward(self, features: Features, batch: Batch) -> Any:
@@ -204,7 +202,8 @@ class HasPriors(Protocol):
     """Predictions of a dense head, or proposals: anything an assigner can look at."""
 
     @property
-    def priors(self) -> Priors: ...
+    def priors(self) -> Priors:
+        """The priors, or the proposals as priors of which each image has its own."""
 
 
 class Assigner(nn.Module, ABC):
@@ -308,7 +307,8 @@ class RoIExtractor(nn.Module, ABC):
 class Extract(Protocol):
     """Gives a box head or branch the maps (R, C, S, S) of its regions, their sides scaled about the centre."""
 
-    def __call__(self, scale: float = 1.0) -> Tensor: ...
+    def __call__(self, scale: float = 1.0) -> Tensor:
+        """Cut them out."""
 
 
 class BoxHead(nn.Module, ABC):
@@ -353,8 +353,13 @@ class RoIDecoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, boxes: Tensor, scores: Tensor, size: Tensor) -> Detections:
-        """(R, 4) or (R, C, 4) boxes and (R, C) class probabilities of one image, (2,) its height and width -> detections,
-        clipped, best first."""
+        """What becomes of the regions of one image: clipped, best first.
+
+        Args:
+            boxes: (R, 4), or (R, C, 4) with one for each class.
+            scores: (R, C) class probabilities, background left out.
+            size: (2,) the image's height and width.
+        """
 
 
 # -------------------------------------------------------------------------------------------- detectors and their run
@@ -380,8 +385,9 @@ class Detector(Container, nn.Module, ABC):
 class Dataset(Protocol):
     """Images with objects, by number.
 
-    ``dataset[i]`` is what torchvision's detection convention yields: ``(tv_tensors.Image, {"boxes": tv_tensors.BoundingBoxes
-    (XYXY), "labels": (G,) int64 from 0, "image_id": int or str, "iscrowd": (G,), "area": (G,), ...})``.
+    ``dataset[i]`` is what torchvision's detection convention yields: ``(tv_tensors.Image, {"boxes":
+    tv_tensors.BoundingBoxes (XYXY), "labels": (G,) int64 from 0, "image_id": int or str, "iscrowd": (G,), "area": (G,),
+    ...})``.
     """
 
     classes: Sequence[str]
@@ -435,12 +441,23 @@ class Callback:
 
     stage: ClassVar[str] = "report"
 
-    def run_started(self, run: Any) -> None: ...
-    def epoch_started(self, run: Any) -> None: ...
-    def step_done(self, run: Any, losses: Losses) -> None: ...
-    def evaluated(self, run: Any, metrics: Mapping[str, float]) -> None: ...
-    def checkpoint_saved(self, run: Any, path: Any) -> None: ...
-    def run_ended(self, run: Any) -> None: ...
+    def run_started(self, run: Any) -> None:
+        """Before the first step, after a resume."""
+
+    def epoch_started(self, run: Any) -> None:
+        """Before the first step of an epoch."""
+
+    def step_done(self, run: Any, losses: Losses) -> None:
+        """After each optimizer step."""
+
+    def evaluated(self, run: Any, metrics: Mapping[str, float]) -> None:
+        """After each evaluation."""
+
+    def checkpoint_saved(self, run: Any, path: Any) -> None:
+        """After each checkpoint."""
+
+    def run_ended(self, run: Any) -> None:
+        """After the last step."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; tensors and plain values."""

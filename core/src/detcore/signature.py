@@ -104,7 +104,9 @@ def _hints(target: Callable[..., Any], foreign: bool) -> dict[str, Any]:
         if foreign:
             return {}
         raise ComponentError(
-            "", f"its annotations cannot be resolved: {error}", "Import at run time what they name, not only for checking."
+            "",
+            f"its annotations cannot be resolved: {error}",
+            "Import at run time what they name, not only for checking.",
         ) from error
 
 
@@ -118,7 +120,7 @@ def _parameter(
         if marker == "section":
             return Parameter(parameter.name, hint, parameter.default, section=get_args(member)[0])
         if marker:
-            plain = Union[tuple(_stripped(each) for each in alternatives)]
+            plain: Any = Union[tuple(_stripped(each) for each in alternatives)]
             return Parameter(parameter.name, plain, parameter.default, flow=marker)
     return Parameter(parameter.name, _stripped(hint), parameter.default, child=_child(alternatives, kind_of))
 

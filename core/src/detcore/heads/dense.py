@@ -64,9 +64,7 @@ class ComposedHead(Container, DenseHead):
             return flow
         loss, geometry = built["loss"], built["geometry"]
         flow = flow.having(loss, class_channels=loss.class_channels(built["num_classes"]))
-        return flow.having(
-            geometry, priors_per_cell=geometry.priors_per_cell, box_channels=geometry.box_channels
-        )
+        return flow.having(geometry, priors_per_cell=geometry.priors_per_cell, box_channels=geometry.box_channels)
 
     def forward(self, features: Features, batch: Batch) -> Predictions:
         """L maps (B, C_l, H_l, W_l) -> the raw outputs and where they were made."""
@@ -85,9 +83,11 @@ class ComposedHead(Container, DenseHead):
             matches = self.assigner(predictions, batch)
             if self.sampler is not None:
                 matches = self.sampler(matches)
-        return self.loss(predictions, matches, batch)
+        losses: Losses = self.loss(predictions, matches, batch)
+        return losses
 
     def detections(self, predictions: Predictions, batch: Batch, *, train: bool = False) -> list[Detections]:
         """What the decoder makes of the predictions; no gradient flows."""
         with torch.no_grad():
-            return self.decoder(predictions, batch, train=train)
+            found: list[Detections] = self.decoder(predictions, batch, train=train)
+            return found

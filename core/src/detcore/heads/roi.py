@@ -186,9 +186,9 @@ class ComposedRoIHead(Container, RoIHead):
         if not stages:
             raise ValueError("stages is empty: a RoI head has at least one")
         self.num_classes = num_classes
-        self.stages = nn.ModuleList(stages)
+        self.stages: Any = nn.ModuleList(stages)
         self.decoder = decoder
-        self.branches = nn.ModuleDict(branches or {})
+        self.branches: Any = nn.ModuleDict(branches or {})
 
     def losses(self, features: Features, proposals: Sequence[Detections], batch: Batch) -> Losses:
         """The losses of all stages (named ``s0.loss_cls``, ... where there are several) and branches."""
@@ -222,7 +222,9 @@ class ComposedRoIHead(Container, RoIHead):
             boxes, mean = stage.boxes(rois, deltas), torch.stack(scores).mean(0)[:, :-1]
             found = [
                 self.decoder(of_image, its_scores, size)
-                for of_image, its_scores, size in zip(boxes.split(counts), mean.split(counts), batch.sizes, strict=True)
+                for of_image, its_scores, size in zip(
+                    torch.split(boxes, counts), torch.split(mean, counts), batch.sizes, strict=True
+                )
             ]
             outputs: dict[str, Tensor] = {}
             for branch in self.branches.values():
@@ -230,9 +232,7 @@ class ComposedRoIHead(Container, RoIHead):
             return found
 
 
-def _refined(
-    stage: RoIStage, logits: Tensor, deltas: Tensor, samples: RoISamples, batch: Batch
-) -> list[Detections]:
+def _refined(stage: RoIStage, logits: Tensor, deltas: Tensor, samples: RoISamples, batch: Batch) -> list[Detections]:
     """The sampled regions, moved, as proposals of the next stage; ground-truth boxes are left out (it adds its own)."""
     labels = torch.where(samples.labels == stage.num_classes, logits[:, :-1].argmax(1), samples.labels)
     rois = stage.refine(samples.rois, deltas, labels)[~samples.given]

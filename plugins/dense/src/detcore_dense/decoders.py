@@ -23,7 +23,9 @@ Settings = TypeVar("Settings", bound=attrs.AttrsInstance)
 
 
 def best_per_level(scores: Tensor, per_level: Sequence[int], count: int | None) -> Tensor:
-    """The ``count`` best of each level, as (B, K) indices in ascending order (equal scores stay in the order of priors).
+    """The ``count`` best of each level, as (B, K) indices in ascending order.
+
+    Ascending, so that :func:`nms` puts equal scores in the order of the priors.
 
     Args:
         scores: (B, N), level after level.
@@ -48,7 +50,7 @@ def nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, count: 
         threshold: A box goes where its IoU with a better one exceeds this.
         count: At most so many stay; None is all.
     """
-    kept = batched_nms(boxes, scores, groups, threshold).sort().values
+    kept: Tensor = batched_nms(boxes, scores, groups, threshold).sort().values
     best = scores[kept].sort(descending=True, stable=True).indices
     return kept[best[:count]]
 
@@ -92,8 +94,8 @@ class NMSDecoder(Decoder):
         nms_iou: A detection goes where its IoU with a better one of its class exceeds this.
         max_detections: At most so many per image; None is all.
         min_size: Width and height must exceed it, input pixels.
-        quality: Raw output (centerness, predicted IoU, ...) whose sigmoid multiplies the probabilities of those that the
-            threshold and ``nms_pre`` have left.
+        quality: Raw output (centerness, predicted IoU, ...) whose sigmoid multiplies the probabilities of those that
+            the threshold and ``nms_pre`` have left.
         class_agnostic: Detections suppress each other whatever their class.
         train: The first five and ``class_agnostic`` where proposals for training are asked for.
 

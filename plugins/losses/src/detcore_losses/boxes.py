@@ -116,9 +116,7 @@ class GIoULoss(Loss):
 
     decoded = True
 
-    def __init__(
-        self, *, eps: float = 1e-7, reduction: ReductionKind = "mean", loss_weight: float = 1.0
-    ) -> None:
+    def __init__(self, *, eps: float = 1e-7, reduction: ReductionKind = "mean", loss_weight: float = 1.0) -> None:
         super().__init__()
         self.eps = eps
         self.reduce = Reduction(reduction, loss_weight)
@@ -136,9 +134,7 @@ class DIoULoss(Loss):
 
     decoded = True
 
-    def __init__(
-        self, *, eps: float = 1e-6, reduction: ReductionKind = "mean", loss_weight: float = 1.0
-    ) -> None:
+    def __init__(self, *, eps: float = 1e-6, reduction: ReductionKind = "mean", loss_weight: float = 1.0) -> None:
         super().__init__()
         self.eps = eps
         self.reduce = Reduction(reduction, loss_weight)
@@ -156,9 +152,7 @@ class CIoULoss(Loss):
 
     decoded = True
 
-    def __init__(
-        self, *, eps: float = 1e-6, reduction: ReductionKind = "mean", loss_weight: float = 1.0
-    ) -> None:
+    def __init__(self, *, eps: float = 1e-6, reduction: ReductionKind = "mean", loss_weight: float = 1.0) -> None:
         super().__init__()
         self.eps = eps
         self.reduce = Reduction(reduction, loss_weight)
@@ -218,9 +212,7 @@ class SmoothL1Loss(Loss):
         loss_weight: Multiplies the loss.
     """
 
-    def __init__(
-        self, *, beta: float = 1.0, reduction: ReductionKind = "mean", loss_weight: float = 1.0
-    ) -> None:
+    def __init__(self, *, beta: float = 1.0, reduction: ReductionKind = "mean", loss_weight: float = 1.0) -> None:
         super().__init__()
         self.beta = beta
         self.reduce = Reduction(reduction, loss_weight)

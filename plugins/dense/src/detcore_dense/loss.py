@@ -1,0 +1,62 @@
+"""The losses of a dense head that predicts a class and a box for every prior."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from detcore.distributed import reduce_mean
+from detcore.interfaces import DenseLoss, Loss
+from detcore.structures import IGNORED, Batch, Losses, Matches, Predictions
+from torch import Tensor
+
+
+class DenseBoxLoss(DenseLoss):
+    """A class loss on every prior that is not ignored, a box loss on the positive ones.
+
+    Both are divided by the same number, averaged over the ranks of a distributed run.
+
+    Args:
+        loss_cls: Reads class logits (N, C) of sigmoids, or (N, C + 1) of a softmax.
+        loss_box: Reads boxes in pixels or the geometry's vectors, as its ``decoded`` says.
+        normaliser: Divide by the number of ``positives``, or of all priors that are ``sampled``; by 1 at least.
+    """
+
+    def __init__(
+        self, *, loss_cls: Loss, loss_box: Loss, normaliser: Literal["positives", "sampled"] = "positives"
+    ) -> None:
+        super().__init__()
+        self.loss_cls = loss_cls
+        self.loss_box = loss_box
+        self.normaliser = normaliser
+        self.softmax = loss_cls.softmax
+
+    def forward(self, predictions: Predictions, matches: Matches, batch: Batch) -> Losses:
+        """``loss_cls`` and ``loss_box`` of a batch with targets."""
+        taken, positive = matches.index != IGNORED, matches.positive
+        counted = positive if self.normaliser == "positives" else taken
+        avg_factor = reduce_mean(counted.sum().float()).clamp(min=1)
+        weight = 1.0 if matches.weight is None else matches.weight
+        logits, labels = predictions.flat("cls"), batch.truth.gather_labels(matches.index)
+        boxes, targets = aligned_boxes(predictions, matches, batch, self.loss_box.decoded)
+        return {
+            "loss_cls": self.loss_cls(
+                logits.flatten(0, 1), labels.flatten(), (taken * weight).flatten().float(), avg_factor
+            ),
+            "loss_box": self.loss_box(boxes, targets, (positive * weight).flatten().float(), avg_factor),
+        }
+
+
+def aligned_boxes(predictions: Predictions, matches: Matches, batch: Batch, decoded: bool) -> tuple[Tensor, Tensor]:
+    """What is predicted and what is wanted, (B * P, 4) boxes in pixels or (B * P, K) vectors.
+
+    Where a prior is not positive both are what a zero vector means: harmless numbers for a loss of weight 0.
+    """
+    priors, positive = predictions.priors, matches.positive[..., None]
+    vectors = predictions.flat("box")
+    vectors = torch.where(positive, vectors, vectors * 0)
+    neutral = predictions.decode(priors.boxes, priors.stride, torch.zeros_like(vectors[0]))
+    targets = torch.where(positive, batch.truth.gather_boxes(matches.index), neutral)
+    if decoded:
+        return predictions.decode(priors.boxes, priors.stride, vectors).flatten(0, 1), targets.flatten(0, 1)
+    return vectors.flatten(0, 1), predictions.encode(priors.boxes, priors.stride, targets).flatten(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from detcore.errors import ConfigError
@@ -12,7 +13,10 @@ from detcore.structures import Batch, Priors
 from torch import Tensor
 
 from detcore_dense.deltas import DeltaXYWHCoder
-from detcore_dense.grid import Grid, grid, map_sizes
+from detcore_dense.grid import Grid, Sizes, grid, map_sizes
+
+Shapes = tuple[tuple[tuple[float, ...], ...], ...]
+"""Per level the anchors of the cell at the origin."""
 
 
 def anchor_shapes(base_size: float, scales: Sequence[float], ratios: Sequence[float], center_offset: float) -> Tensor:
@@ -78,30 +82,13 @@ class Anchors(Geometry):
         self.priors_per_cell = len(scales) * len(ratios)
         self.border = border
         self.coder = DeltaXYWHCoder(means=means, stds=stds, wh_ratio_clip=wh_ratio_clip, ctr_clamp=ctr_clamp)
-        shapes = torch.stack([anchor_shapes(base, scales, ratios, center_offset) for base in base_sizes])
-        self.register_buffer("shapes", shapes, persistent=False)  # (L, A, 4)
-        self._kept: dict[object, tuple[Grid, Tensor]] = {}
-
-    shapes: Tensor
-
-    @torch.compiler.disable
-    def anchors(self, features: Features) -> tuple[Grid, Tensor]:
-        """The cells of the maps and the anchors (P, 4) on them; kept for the last sizes seen."""
-        key = (map_sizes(features, self.strides), features[0].device)
-        if key not in self._kept:
-            self._kept = dict(list(self._kept.items())[-15:])
-            with torch.inference_mode(False):  # what is kept must serve training as well
-                cells = grid(key[0], self.strides, self.priors_per_cell, key[1])
-                shapes = [
-                    level.to(key[1]).repeat(count // len(level), 1)
-                    for level, count in zip(self.shapes, cells.per_level, strict=True)
-                ]
-                self._kept[key] = cells, torch.cat(shapes) + cells.corner.repeat(1, 2)
-        return self._kept[key]
+        shapes = (anchor_shapes(base, scales, ratios, center_offset) for base in base_sizes)
+        self.shapes = tuple(tuple(map(tuple, level.tolist())) for level in shapes)
 
     def priors(self, features: Features, batch: Batch) -> Priors:
         """The anchors (P, 4) of the maps; valid inside the padded shape and, with a border, the image."""
-        cells, boxes = self.anchors(features)
+        sizes = map_sizes(features, self.strides)
+        cells, boxes = _anchors(sizes, self.strides, self.shapes, features[0].device)
         valid = cells.inside(batch.padded)
         if self.border is not None:
             valid = valid & within(boxes, batch.sizes, self.border)
@@ -126,15 +113,30 @@ def within(boxes: Tensor, sizes: Tensor, border: float) -> Tensor:
     return low & high
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _anchors(sizes: Sizes, strides: tuple[int, ...], shapes: Shapes, device: torch.device) -> tuple[Grid, Tensor]:
+    """The cells of the maps and the anchors (P, 4) on them; made once per sizes and device."""
+    with torch.inference_mode(False):  # what is kept must serve training as well
+        return _kept_anchors(sizes, strides, shapes, device)
+
+
+@lru_cache(maxsize=32)
+def _kept_anchors(sizes: Sizes, strides: tuple[int, ...], shapes: Shapes, device: torch.device) -> tuple[Grid, Tensor]:
+    cells = grid(sizes, strides, len(shapes[0]), device)
+    offsets = [
+        torch.tensor(level, device=device).repeat(height * width, 1)
+        for level, (height, width) in zip(shapes, sizes, strict=True)
+    ]
+    return cells, torch.cat(offsets) + cells.corner.repeat(1, 2)
+
+
 def _scales(
     scales: Sequence[float] | None, octave_base_scale: float | None, scales_per_octave: int | None
 ) -> Sequence[float]:
-    octaves = octave_base_scale is not None and scales_per_octave is not None
-    if (scales is None) != octaves or (scales is not None and (octave_base_scale or scales_per_octave)):
-        raise ConfigError(
-            "scales", "anchors need their scales in one way", "Give scales, or octave_base_scale and scales_per_octave."
-        )
-    if scales is not None:
+    if scales is not None and octave_base_scale is None and scales_per_octave is None:
         return scales
-    assert octave_base_scale is not None and scales_per_octave is not None  # noqa: PT018
-    return [octave_base_scale * 2 ** (step / scales_per_octave) for step in range(scales_per_octave)]
+    if scales is None and octave_base_scale is not None and scales_per_octave is not None:
+        return [octave_base_scale * 2 ** (step / scales_per_octave) for step in range(scales_per_octave)]
+    raise ConfigError(
+        "scales", "not given in exactly one way", "Give scales, or octave_base_scale and scales_per_octave."
+    )

@@ -47,7 +47,7 @@ def map_sizes(features: Features, strides: Sequence[int]) -> Sizes:
     return tuple((int(level.shape[-2]), int(level.shape[-1])) for level in features)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def grid(sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device) -> Grid:
     """The cells of maps of these sizes; made once per sizes and device."""
     with torch.inference_mode(False):  # what is kept must serve training as well

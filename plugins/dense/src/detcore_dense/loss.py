@@ -54,7 +54,7 @@ def aligned_boxes(predictions: Predictions, matches: Matches, batch: Batch, deco
     """
     priors, positive = predictions.priors, matches.positive[..., None]
     vectors = predictions.flat("box")
-    vectors = torch.where(positive, vectors, vectors * 0)
+    vectors = torch.where(positive, vectors, 0)
     neutral = predictions.decode(priors.boxes, priors.stride, torch.zeros_like(vectors[0]))
     targets = torch.where(positive, batch.truth.gather_boxes(matches.index), neutral)
     if decoded:

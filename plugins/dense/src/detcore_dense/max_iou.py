@@ -29,7 +29,8 @@ class MaxIoUAssigner(Assigner):
 
     In this order, later rules win:
 
-    1. a prior whose best IoU is in the negative range is background; one in no range is ignored;
+    1. a prior whose best IoU is in the negative range, or whose image has no object, is background; one in no range is
+       ignored;
     2. a prior whose best IoU is at least ``pos_iou`` answers for that object, the first of equals;
     3. low quality: an object whose best IoU is at least ``min_pos_iou`` takes the prior(s) that reach it, from whatever
        they had; later objects overwrite earlier ones. Without any overlap nothing is taken;
@@ -43,13 +44,14 @@ class MaxIoUAssigner(Assigner):
         min_pos_iou: Least IoU of a low-quality match.
         match_low_quality: Whether rule 3 applies.
         gt_max_assign_all: All priors that reach an object's best IoU, rather than the first of them.
-        ignore_iof: Priors whose intersection with a crowd region is more than this share of their area are ignored; None:
-            crowds do not matter.
+        ignore_iof: Priors of whose area more than this share lies in a crowd region are ignored; None: crowds do
+            not matter.
         ignore_wrt_candidates: The share is of the prior's area, else of the region's.
         max_pairs: At most so many pairs of prior and object at a time (memory: about 24 bytes a pair).
 
     Raises:
-        ConfigError: ``neg_iou`` is neither one nor two numbers, or reaches over ``pos_iou``.
+        ConfigError: ``neg_iou`` is neither one nor two numbers in order, or reaches over ``pos_iou``; or that is not
+            positive.
     """
 
     def __init__(
@@ -66,10 +68,9 @@ class MaxIoUAssigner(Assigner):
     ) -> None:
         super().__init__()
         bounds = (0.0, neg_iou) if isinstance(neg_iou, float | int) else tuple(neg_iou)
-        if len(bounds) != 2 or not bounds[0] <= bounds[1] <= pos_iou:
-            raise ConfigError(
-                "neg_iou", f"{neg_iou} beside pos_iou = {pos_iou}", "Give one number or two, in order, up to it."
-            )
+        if len(bounds) != 2 or not bounds[0] <= bounds[1] <= pos_iou or pos_iou <= 0:
+            found = f"{neg_iou} beside pos_iou = {pos_iou}"
+            raise ConfigError("neg_iou", found, "Give one number or two, in order, none above pos_iou.")
         self.pos_iou = pos_iou
         self.neg_iou = bounds
         self.min_pos_iou = min_pos_iou
@@ -88,14 +89,15 @@ class MaxIoUAssigner(Assigner):
             return Matches(torch.where(priors.valid, BACKGROUND, IGNORED), priors.valid.float() * 0)
         usable = priors.valid & ~self._in_crowd(boxes, truth)
         best = self._best(boxes, usable, truth)
-        index = self._by_threshold(best)
+        index = self._by_threshold(best, truth)
         if self.match_low_quality:
             index = self._low_quality(index, best, boxes, usable, truth)
         return Matches(torch.where(usable, index, IGNORED), best.iou)
 
-    def _by_threshold(self, best: _Best) -> Tensor:
+    def _by_threshold(self, best: _Best, truth: Targets) -> Tensor:
         """Rules 1 and 2."""
         negative = (best.iou >= self.neg_iou[0]) & (best.iou < self.neg_iou[1])
+        negative = negative | ~truth.valid.any(1, keepdim=True)
         index = torch.where(negative, BACKGROUND, IGNORED)
         return torch.where(best.iou >= self.pos_iou, best.object, index)
 
@@ -140,10 +142,9 @@ class MaxIoUAssigner(Assigner):
             return torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
         shares = []
         for start, end in self._chunks(boxes, truth.boxes):
-            inside = pairwise_intersection(boxes[:, start:end], full_precision(truth.boxes))
-            whole = (
-                areas(boxes[:, start:end])[:, :, None] if self.ignore_wrt_candidates else areas(truth.boxes)[:, None]
-            )
+            some = boxes[:, start:end]
+            inside = pairwise_intersection(some, full_precision(truth.boxes))
+            whole = areas(some)[:, :, None] if self.ignore_wrt_candidates else areas(truth.boxes)[:, None]
             shares.append((inside / whole.clamp(min=1e-6) * truth.crowd[:, None]).amax(2))
         return torch.cat(shares, 1) > self.ignore_iof
 

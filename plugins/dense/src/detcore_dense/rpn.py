@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from detcore.interfaces import BoxChannels, Channels, ClassChannels, Features, HeadNetwork, PriorsPerCell
 from detcore.layers import ConvNormAct
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class RPNConv(HeadNetwork):
     ) -> None:
         super().__init__()
         channels = [in_channels, *[feat_channels] * num_convs]
-        pairs = zip(channels, channels[1:], strict=False)
+        pairs = pairwise(channels)
         self.convs = nn.Sequential(*(ConvNormAct(inner, outer, 3) for inner, outer in pairs))
         self.cls = nn.Conv2d(channels[-1], priors_per_cell * class_channels, 1)
         self.box = nn.Conv2d(channels[-1], priors_per_cell * box_channels, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from detcore.interfaces import BoxChannels, Channels, ClassChannels, Factory, Features, HeadNetwork, Norm, PriorsPerCell
 from detcore.layers import ConvNormAct
@@ -44,8 +45,9 @@ class RetinaTowers(HeadNetwork):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
         nn.init.constant_(self.cls.bias, -math.log((1 - prior_probability) / prior_probability))  # type: ignore[arg-type]
-        nn.init.zeros_(self.box.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Features) -> dict[str, list[Tensor]]:
         """L maps (B, C, H, W) -> ``cls`` (B, A * class channels, H, W) and ``box`` (B, A * box channels, H, W) each."""
@@ -56,5 +58,4 @@ class RetinaTowers(HeadNetwork):
 
 
 def _tower(channels: list[int], norm: Factory[Norm] | None) -> nn.Sequential:
-    pairs = zip(channels, channels[1:], strict=False)
-    return nn.Sequential(*(ConvNormAct(inner, outer, 3, norm=norm) for inner, outer in pairs))
+    return nn.Sequential(*(ConvNormAct(inner, outer, 3, norm=norm) for inner, outer in pairwise(channels)))

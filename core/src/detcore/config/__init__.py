@@ -1,0 +1,30 @@
+"""TOML -> one frozen table that knows where each key came from.
+
+``read_graph`` walks the ``_base_`` graph and folds ``[plugins]``; discovery may happen then; ``fold_graph`` folds the
+rest and resolves references; ``load`` does both. Nothing here imports torch or a plugin.
+"""
+
+from __future__ import annotations
+
+from detcore.config.dump import Change, dump
+from detcore.config.graph import Graph, read_graph
+from detcore.config.paths import KeyPath, format_path, parse_path
+from detcore.config.result import Config, diff, fold_graph, load
+from detcore.config.table import Origin, Setting, Table
+
+__all__ = [
+    "Change",
+    "Config",
+    "Graph",
+    "KeyPath",
+    "Origin",
+    "Setting",
+    "Table",
+    "diff",
+    "dump",
+    "fold_graph",
+    "format_path",
+    "load",
+    "parse_path",
+    "read_graph",
+]

@@ -92,10 +92,8 @@ class TimmBackbone(Backbone):
     def _create(self, out_indices: Sequence[int] | None, pretrained: bool, options: Mapping[str, Any]) -> Any:
         reserved = sorted({"in_chans", "features_only", "out_indices", "pretrained"} & set(options))
         if reserved:
-            found = f"{', '.join(reserved)} is not for options"
-            raise self._error(
-                "options", found, "Images have 3 channels; out_indices and pretrained stand beside options."
-            )
+            fix = "Images have 3 channels; out_indices and pretrained stand beside options."
+            raise self._error("options", f"{', '.join(reserved)} cannot be given here", fix)
         given = dict(options) if out_indices is None else {**options, "out_indices": tuple(out_indices)}
         try:
             return _any_size(self.model_name, pretrained=pretrained, features_only=True, **given)

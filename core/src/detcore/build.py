@@ -17,7 +17,7 @@ from torch import nn
 from detcore import signature
 from detcore.catalog import Catalog, Namespace
 from detcore.config import Config, Table
-from detcore.errors import ComponentError, ConfigError, UserError, did_you_mean, raise_all
+from detcore.errors import ComponentError, ConfigError, Problems, UserError, did_you_mean, raise_all
 from detcore.interfaces import Container, Flow
 from detcore.signature import Child, Mismatch, Parameter, Signature, hint_name, shown
 
@@ -329,13 +329,21 @@ def _call(node: Node, *args: Any, **values: Any) -> Any:
     try:
         return node.call(*args, **values)
     except UserError as error:
-        if error.where:
+        if isinstance(error, Problems) or error.located:  # by a factory that the constructor called
             raise
-        raise type(error)(where, f"{node.label}: {error.found}", error.fix) from error
+        found = f"{error.where}: {error.found}" if error.where else error.found
+        raise _located(type(error)(where, f"{node.label}: {found}", error.fix)) from error
     except ValueError as error:  # the field's way of refusing a value
-        raise ConfigError(where, f"{node.label}: {_one_line(error)}") from error
+        raise _located(ConfigError(where, f"{node.label}: {_one_line(error)}")) from error
     except Exception as error:
-        raise ComponentError(where, f"{node.label} raised {type(error).__name__}: {_one_line(error)}") from error
+        found = f"{node.label} raised {type(error).__name__}: {_one_line(error)}"
+        raise _located(ComponentError(where, found)) from error
+
+
+def _located(error: UserError) -> UserError:
+    """Marked as knowing its place in the config, so that an owner whose constructor it passes through adds nothing."""
+    error.located = True
+    return error
 
 
 def _one_line(error: Exception) -> str:

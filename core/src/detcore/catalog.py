@@ -235,7 +235,7 @@ class Catalog:
     def interface(self, kind: str) -> Any:
         """The class that components of this kind implement, imported. Raises PluginError or ComponentError."""
         if kind not in self.kinds:
-            raise PluginError("", f'no plugin opens the kind "{kind}"', _listing("Kinds are", sorted(self.kinds)))
+            raise PluginError("", f'no plugin opens the kind "{kind}"', f"Kinds are {', '.join(sorted(self.kinds))}.")
         entry = self.kinds[kind]
         return resolve(entry.record.interface, entry.plugin, f'the interface of kind "{kind}"')
 
@@ -294,7 +294,8 @@ class Catalog:
 
     def _nothing_like(self, kind: str | None, name: str, failures: Sequence[UserError]) -> str:
         broken = [f"{each.plugin} ({each.error})" for each in self.broken] + [each.found for each in failures]
-        return f"{_listing('Near names are', self.near(kind, name))} {_listing('Plugins that cannot be loaded:', broken)}".strip()
+        listings = [("Near names are", self.near(kind, name)), ("Plugins that cannot be loaded:", broken)]
+        return " ".join(f"{title} {', '.join(names)}." for title, names in listings if names)
 
     def _names(self, kind: str | None) -> Iterator[tuple[str, str]]:
         """(name, name with kind and origin) of everything that can be listed without an import."""
@@ -414,7 +415,3 @@ def _is_called(broken: BrokenPlugin, prefix: str) -> bool:
 
 def _article(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-
-
-def _listing(title: str, names: Sequence[str]) -> str:
-    return f"{title} {', '.join(names)}." if names else ""

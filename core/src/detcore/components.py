@@ -41,7 +41,7 @@ _COMPONENTS = {
     "detector": {"OneStage": "detectors:OneStage", "TwoStage": "detectors:TwoStage"},
     "norm": {name: f"layers:{name}" for name in ("BN", "SyncBN", "GN", "LN")},
     "schedule": {name: f"schedules:{name}" for name in ("LinearWarmup", "MultiStep", "Cosine")},
-    "transform": {"Sanitize": "transforms:Sanitize"},
+    "transform": {"Sanitize": "data:Sanitize"},
 }
 
 _TORCH = {

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
+from torchvision.transforms.v2 import Transform
 from torchvision.transforms.v2 import functional as F
 
 from detcore.errors import DataError, UserError
@@ -28,8 +27,8 @@ from detcore.interfaces import Dataset
 from detcore.structures import Polygons, Targets
 
 Sample = tuple[Tensor, dict[str, Any]]
-Transform = Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]
-"""A transform of torchvision.transforms.v2, or anything that is called as one."""
+Place = tuple[int, int, int]
+"""Where a sample comes in a run: epoch, position in the epoch's order, index in the dataset."""
 
 ROWS = ("boxes", "labels", "area", "iscrowd", "masks")
 """Entries of a target that have one row per object. (``polygons``, ``offsets`` and ``owner`` are handled beside.)"""
@@ -61,14 +60,6 @@ class RawBatch:
         return attrs.evolve(self, images=[image.pin_memory() for image in self.images])
 
 
-class Place(NamedTuple):
-    """Where a sample comes in a run."""
-
-    epoch: int
-    position: int
-    index: int
-
-
 def collate(samples: Sequence[Sample]) -> RawBatch:
     """Transformed samples as one batch.
 
@@ -92,25 +83,20 @@ def pad_targets(targets: Sequence[dict[str, Any]]) -> Targets:
 
     Masks stay one per image and have no padding rows.
     """
-    boxes = [target["boxes"].as_subclass(Tensor).float() for target in targets]
-    real = [torch.ones(len(rows), dtype=torch.bool) for rows in boxes]
-    crowd = [
-        target["iscrowd"].bool() if "iscrowd" in target else torch.zeros_like(rows)
-        for target, rows in zip(targets, real, strict=True)
-    ]
-    one = boxes[0].new_zeros(1, 4)  # pads all others to one row; taken off again
-    pad = partial(pad_sequence, batch_first=True)
-    is_crowd = pad([*crowd, one[:, 0].bool()])[:-1]
-    return Targets(
-        boxes=pad([*boxes, one])[:-1],
-        labels=pad([*(target["labels"].long() for target in targets), one[:, 0].long()])[:-1],
-        valid=pad([*real, one[:, 0].bool()])[:-1] & ~is_crowd,
-        crowd=is_crowd,
-        masks=_outlines(targets),
-    )
+    rows = max(1, *(len(target["boxes"]) for target in targets))
+    boxes = torch.zeros(len(targets), rows, 4)
+    labels = torch.zeros(len(targets), rows, dtype=torch.int64)
+    real, crowd = torch.zeros_like(labels, dtype=torch.bool), torch.zeros_like(labels, dtype=torch.bool)
+    for image, target in enumerate(targets):
+        here = image, slice(len(target["boxes"]))
+        boxes[here] = target["boxes"].as_subclass(Tensor).float()
+        labels[here] = target["labels"]
+        real[here] = True
+        crowd[here] = target["iscrowd"].bool() if "iscrowd" in target else False
+    return Targets(boxes=boxes, labels=labels, valid=real & ~crowd, crowd=crowd, masks=_outlines(targets))
 
 
-class Sanitize(nn.Module):
+class Sanitize(Transform):
     """Drops the objects that transforms made degenerate, each with all it has; the only transform that drops rows.
 
     An object stays when the part of its box inside the image is at least ``min_size`` pixels wide and high. How many
@@ -124,27 +110,23 @@ class Sanitize(nn.Module):
     def forward(self, image: Any, target: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Image and target -> the same image, and a target with the objects that are left."""
         height, width = F.get_size(image)
-        x1, y1, x2, y2 = target["boxes"].as_subclass(Tensor).unbind(-1)
-        keep = (x2.clamp(max=width) - x1.clamp(min=0) >= self.min_size) & (
-            y2.clamp(max=height) - y1.clamp(min=0) >= self.min_size
-        )
+        corners = target["boxes"].as_subclass(Tensor).reshape(-1, 2, 2)
+        inside = torch.minimum(corners.clamp(min=0), corners.new_tensor([width, height]))
+        keep = (inside.diff(dim=1) >= self.min_size).all(-1).squeeze(1)
         gone = int((~keep).sum())
         if not gone:
             return image, target
         kept = {name: tv_tensors.wrap(target[name][keep], like=target[name]) for name in ROWS if name in target}
         return image, {**target, **kept, **_keep_polygons(target, keep), "dropped": target.get("dropped", 0) + gone}
 
-    def extra_repr(self) -> str:
-        """For ``print``."""
-        return f"min_size={self.min_size}"
 
-
+@attrs.frozen(eq=False)
 class Loader:
     """Batches of a dataset, epoch by epoch.
 
     Workers are started anew for each epoch, so that what a callback changed in a dataset or transform takes effect.
 
-    Args:
+    Attributes:
         dataset: The samples.
         transforms: Called one after the other on (image, target).
         batch_size: Samples per batch.
@@ -155,26 +137,14 @@ class Loader:
         pin: Put images into page-locked memory, for CUDA.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        transforms: Sequence[Transform] = (),
-        *,
-        batch_size: int,
-        workers: int = 0,
-        shuffle: bool = False,
-        seed: int = 0,
-        drop_last: bool = False,
-        pin: bool = False,
-    ) -> None:
-        self.dataset = dataset
-        self.transforms = transforms
-        self.batch_size = batch_size
-        self.workers = workers
-        self.shuffle = shuffle
-        self.seed = seed
-        self.drop_last = drop_last
-        self.pin = pin
+    dataset: Dataset
+    transforms: Sequence[Transform] = ()
+    batch_size: int = attrs.field(default=1, kw_only=True)
+    workers: int = attrs.field(default=0, kw_only=True)
+    shuffle: bool = attrs.field(default=False, kw_only=True)
+    seed: int = attrs.field(default=0, kw_only=True)
+    drop_last: bool = attrs.field(default=False, kw_only=True)
+    pin: bool = attrs.field(default=False, kw_only=True)
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -185,7 +155,7 @@ class Loader:
         """Which samples make up each batch of an epoch, from batch ``start`` on."""
         size, samples = self.batch_size, len(self.dataset)
         order = epoch_order(samples, self.seed, epoch) if self.shuffle else range(samples)
-        places = [Place(epoch, position, index) for position, index in enumerate(order)]
+        places = [(epoch, position, index) for position, index in enumerate(order)]
         return [places[batch * size : (batch + 1) * size] for batch in range(start, len(self))]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[RawBatch]:
@@ -197,7 +167,7 @@ class Loader:
         batches: Any = DataLoader(
             _Fetch(self.dataset, self.transforms, self.seed),  # type: ignore[arg-type]
             batch_size=None,
-            sampler=self.places(number, start),  # type: ignore[arg-type]
+            sampler=self.places(number, start),
             num_workers=self.workers,
             collate_fn=_as_it_is,
             pin_memory=self.pin,
@@ -238,13 +208,13 @@ def seeded(*numbers: int) -> Iterator[None]:
         random.setstate(before[2])
 
 
+@attrs.frozen(eq=False)
 class _Fetch:
     """What runs in a worker. Errors come back as values: DataLoader would make a text of them."""
 
-    def __init__(self, dataset: Dataset, transforms: Sequence[Transform], seed: int) -> None:
-        self.dataset = dataset
-        self.transforms = transforms
-        self.seed = seed
+    dataset: Dataset
+    transforms: Sequence[Transform]
+    seed: int
 
     def __getitem__(self, places: Sequence[Place]) -> RawBatch | UserError:
         try:
@@ -253,14 +223,15 @@ class _Fetch:
             return error
 
     def sample(self, place: Place) -> Sample:
-        with seeded(self.seed, place.epoch, place.position):
-            with _about(f"image {place.index}", type(self.dataset).__name__):
-                image, target = self.dataset[place.index]
+        epoch, position, index = place
+        with seeded(self.seed, epoch, position):
+            with _about(f"image {index}", type(self.dataset).__name__):
+                image, target = self.dataset[index]
                 image = image if isinstance(image, Tensor) else F.to_image(image)
-            name = f"image {place.index} (id {target.get('image_id', 'missing')})"
-            target = {"image_id": place.index, **target, "original": tuple(F.get_size(image))}
+            name = f"image {index} (id {target.get('image_id', 'missing')})"
+            target = {"image_id": index, **target, "original": tuple(F.get_size(image))}
             for transform in self.transforms:
-                with _about(name, f"transform {type(transform).__name__}"):
+                with _about(name, type(transform).__name__):
                     image, target = transform(image, target)
         problem = _problem(image, target, len(self.dataset.classes))
         if problem:
@@ -284,23 +255,21 @@ def _about(image: str, source: str) -> Iterator[None]:
 
 def _problem(image: Any, target: dict[str, Any], classes: int) -> str:
     """What is wrong with a transformed sample, or the empty string."""
-    if not isinstance(image, Tensor):
-        return f"the image must be a tensor (3, H, W) uint8, found {type(image).__name__}"
-    if image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
-        return f"the image must be (3, H, W) uint8, found {tuple(image.shape)} {image.dtype}"
+    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
+        found = f"{tuple(image.shape)} {image.dtype}" if isinstance(image, Tensor) else type(image).__name__
+        return f"the image must be a tensor (3, H, W) uint8, found {found}"
     if "boxes" not in target:
         return ""
-    if "labels" not in target:
-        return "the target has boxes, but no labels"
-    boxes, labels = target["boxes"], target["labels"]
-    layout = getattr(boxes, "format", None)
-    if boxes.ndim != 2 or boxes.shape[-1] != 4 or (layout is not None and layout.value != "XYXY"):
-        return f"boxes must be (G, 4) XYXY, found {tuple(boxes.shape)} {layout.value if layout else ''}".rstrip()
+    boxes, labels = target["boxes"], target.get("labels", ())
+    layout = getattr(boxes, "format", tv_tensors.BoundingBoxFormat.XYXY)
+    if boxes.shape[1:] != (4,) or layout is not tv_tensors.BoundingBoxFormat.XYXY:
+        return f"boxes must be (G, 4) XYXY, found {tuple(boxes.shape)} {layout.value}"
     if not boxes.isfinite().all():
         return "a box has a coordinate that is not finite"
     for name in ROWS:
-        if name in target and len(target[name]) != len(boxes):
-            return f"{len(boxes)} boxes, but {len(target[name])} rows of {name}"
+        rows = len(target.get(name, () if name == "labels" else boxes))
+        if rows != len(boxes):
+            return f"{len(boxes)} boxes, but {rows} rows of {name}"
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         return f"labels must be 0 to {classes - 1}, found {int(labels.min())} to {int(labels.max())}"
     return ""
@@ -308,10 +277,8 @@ def _problem(image: Any, target: dict[str, Any], classes: int) -> str:
 
 def _outlines(targets: Sequence[dict[str, Any]]) -> list[Tensor | Polygons] | None:
     if all("polygons" in target for target in targets):
-        return [
-            Polygons(target["polygons"].as_subclass(Tensor).float(), target["offsets"], target["owner"])
-            for target in targets
-        ]
+        points = [target["polygons"].as_subclass(Tensor).float() for target in targets]
+        return [Polygons(each, of["offsets"], of["owner"]) for each, of in zip(points, targets, strict=True)]
     if all("masks" in target for target in targets):
         return [target["masks"].as_subclass(Tensor).to(torch.uint8) for target in targets]
     return None
@@ -331,7 +298,7 @@ def _keep_polygons(target: dict[str, Any], keep: Tensor) -> dict[str, Any]:
 
 
 def _plain_id(value: Any) -> int | str:
-    return value.item() if isinstance(value, Tensor) else value
+    return int(value) if isinstance(value, Tensor) else value
 
 
 def _mix(*numbers: int) -> int:

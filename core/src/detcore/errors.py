@@ -13,7 +13,12 @@ class UserError(Exception):
         where: File and key, e.g. ``configs/fcos.toml: model.head.assigner.radious``.
         found: What is there, e.g. ``not a parameter of assigner FCOSAssigner``.
         fix: What would be right, e.g. ``Did you mean "radius"?``; may be empty.
+
+    Attributes:
+        located: ``where`` is a place in a config already, not only a component's own word for it.
     """
+
+    located = False
 
     def __init__(self, where: str, found: str, fix: str = "") -> None:
         self.where = where
@@ -50,7 +55,7 @@ class TrainingError(UserError):
     """Training cannot go on: a loss that is not finite, for example."""
 
 
-class Problems(UserError):  # noqa: N818 - not one error but all that were found
+class Problems(UserError):
     """Several user errors, reported at once, one line each.
 
     Args:

@@ -42,6 +42,8 @@ Channels = Annotated[T, Marker("channels")]
 ``Channels[Sequence[int]]`` (one per level, shallow to deep)."""
 Strides = Annotated[T, Marker("strides")]
 """Strides of these maps, input pixels per cell; ``Strides[int]`` or ``Strides[Sequence[int]]``."""
+ClassNames = Annotated[Sequence[str], Marker("classes")]
+"""Names of the classes, in order, where the config's top level gives them; a dataset takes ``ClassNames | None``."""
 NumClasses = Annotated[int, Marker("num_classes")]
 """C: the number of classes that the component tells apart, background not counted."""
 ClassChannels = Annotated[int, Marker("class_channels")]
@@ -65,6 +67,7 @@ class Flow:
 
     channels: Sequence[int] | None = None
     strides: Sequence[int] | None = None
+    classes: Sequence[str] | None = None
     num_classes: int | None = None
     class_channels: int | None = None
     box_channels: int | None = None
@@ -445,10 +448,13 @@ class Callback:
         """Before the first step, after a resume."""
 
     def epoch_started(self, run: Any) -> None:
-        """Before the first step of an epoch."""
+        """Before the first step of an epoch, and where one is resumed within."""
 
     def step_done(self, run: Any, losses: Losses) -> None:
-        """After each optimizer step."""
+        """After each optimizer step; ``losses`` are on the device: reading one waits for it."""
+
+    def reported(self, run: Any, values: Mapping[str, float]) -> None:
+        """Every ``run.report_every`` steps: the learning rate, and means since the last report."""
 
     def evaluated(self, run: Any, metrics: Mapping[str, float]) -> None:
         """After each evaluation."""

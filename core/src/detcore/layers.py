@@ -51,7 +51,7 @@ class LN(nn.Module):
 class ConvNormAct(nn.Module):
     """Convolution, normalisation, activation; each of the last two may be absent.
 
-    The convolution has a bias where there is no norm, unless ``bias`` says otherwise. Padding keeps the size (stride 1).
+    The convolution has a bias where there is no norm, unless ``bias`` says otherwise. Padding keeps the size.
 
     Args:
         in_channels: Of the map that comes in.

@@ -48,16 +48,13 @@ class Preprocess(nn.Module):
         self.size = size
         self.pad_value = pad_value
         self.pad = pad
-        self.settings: dict[str, Any] = {
-            "mean": list(mean),
-            "std": list(std),
-            "color": color,
-            "divisor": divisor,
-            "size": None if size is None else list(size),
-            "pad_value": pad_value,
-            "pad": pad,
-        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
         """What was asked for, in plain values; travels with checkpoints."""
+        plain = {name: getattr(self, name) for name in ("color", "divisor", "pad_value", "pad")}
+        size = None if self.size is None else list(self.size)
+        return {**plain, "mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist(), "size": size}
 
     @property
     def device(self) -> torch.device:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import attrs
+
 from detcore.errors import ConfigError
 from detcore.interfaces import Progress, Schedule
 
 
+@attrs.frozen(kw_only=True)
 class LinearWarmup(Schedule):
     """From ``start_factor`` in a straight line to 1, which the step after the last of ``steps`` has first.
 
@@ -18,11 +21,12 @@ class LinearWarmup(Schedule):
         start_factor: The factor of the very first step.
     """
 
-    def __init__(self, *, steps: int | None = None, epochs: float | None = None, start_factor: float = 0.001) -> None:
-        _one_of("LinearWarmup", steps=steps, epochs=epochs)
-        self.steps = steps
-        self.epochs = epochs
-        self.start_factor = start_factor
+    steps: int | None = None
+    epochs: float | None = None
+    start_factor: float = 0.001
+
+    def __attrs_post_init__(self) -> None:
+        _one_of("LinearWarmup", steps=self.steps, epochs=self.epochs)
 
     def __call__(self, progress: Progress) -> float:
         """The factor for the step that is about to be made."""
@@ -32,6 +36,7 @@ class LinearWarmup(Schedule):
         return self.start_factor + (1 - self.start_factor) * progress.step / length
 
 
+@attrs.frozen(kw_only=True)
 class MultiStep(Schedule):
     """Multiplied by ``gamma`` at each milestone.
 
@@ -41,22 +46,20 @@ class MultiStep(Schedule):
         gamma: The factor of each.
     """
 
-    def __init__(
-        self, *, epochs: Sequence[float] | None = None, steps: Sequence[int] | None = None, gamma: float = 0.1
-    ) -> None:
-        _one_of("MultiStep", epochs=epochs, steps=steps)
-        self.epochs = epochs
-        self.steps = steps
-        self.gamma = gamma
+    epochs: Sequence[float] | None = None
+    steps: Sequence[int] | None = None
+    gamma: float = 0.1
+
+    def __attrs_post_init__(self) -> None:
+        _one_of("MultiStep", epochs=self.epochs, steps=self.steps)
 
     def __call__(self, progress: Progress) -> float:
         """The factor for the step that is about to be made."""
-        milestones = (
-            self.steps if self.steps is not None else [epoch * progress.steps_per_epoch for epoch in self.epochs or ()]
-        )
+        milestones = self.steps or [epoch * progress.steps_per_epoch for epoch in self.epochs or ()]
         return float(self.gamma ** sum(progress.step >= milestone for milestone in milestones))
 
 
+@attrs.frozen(kw_only=True)
 class Cosine(Schedule):
     """Half a cosine from 1 to ``end_factor`` (Loshchilov & Hutter, SGDR, without restarts), constant before and after.
 
@@ -66,10 +69,9 @@ class Cosine(Schedule):
         end: Epoch from which it has ``end_factor``; None is the end of the run.
     """
 
-    def __init__(self, *, end_factor: float = 0.0, begin: float = 0.0, end: float | None = None) -> None:
-        self.end_factor = end_factor
-        self.begin = begin
-        self.end = end
+    end_factor: float = 0.0
+    begin: float = 0.0
+    end: float | None = None
 
     def __call__(self, progress: Progress) -> float:
         """The factor for the step that is about to be made."""

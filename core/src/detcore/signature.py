@@ -95,11 +95,11 @@ def read(
 
 
 def _hints(target: Callable[..., Any], foreign: bool) -> dict[str, Any]:
-    function = inspect.unwrap(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
-    if isinstance(function, functools.partial):
-        function = function.func
+    annotated: Any = target
+    if not (isinstance(target, type) and attrs.has(target)):  # attrs keeps them on the class
+        annotated = inspect.unwrap(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
     try:
-        return typing.get_type_hints(function, include_extras=True)
+        return typing.get_type_hints(annotated, include_extras=True)
     except Exception as error:  # whatever evaluating an annotation may raise
         if foreign:
             return {}
@@ -178,7 +178,7 @@ class Mismatch(Exception):
 
 
 def convert(value: Any, hint: Any) -> Any:
-    """``value`` (plain TOML: dict, list, scalar, None) as ``hint`` wants it: strict, as JSON is (list to tuple, int to float).
+    """``value`` (plain TOML: dict, list, scalar, None) as ``hint`` wants it: list to tuple, int to float, nothing laxer.
 
     Raises:
         Mismatch: It does not fit.
@@ -207,7 +207,7 @@ def _problems(error: pydantic.ValidationError, value: Any, hint: Any) -> list[tu
     ]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _cached_adapter(hint: Any) -> pydantic.TypeAdapter[Any] | None:
     if hint is Any:
         return None

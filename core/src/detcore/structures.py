@@ -10,8 +10,8 @@ Every docstring and name of the project uses this legend:
 Boxes are always xyxy, float32, in pixels of the network input, until :func:`detcore.preprocess.to_original`
 scales detections back. The class ``C`` of a softmax and label ``-1`` of nothing mean background.
 
-A level of a pyramid is a map ``(B, A*K, H, W)``; flattened it gives ``(B, H*W*A, K)``, cells row by row and the A priors
-of a cell side by side, so that prior ``p`` is the same in every tensor that has a P.
+A level of a pyramid is a map ``(B, A*K, H, W)``; flattened it gives ``(B, H*W*A, K)``, cells row by row and the A
+priors of a cell side by side, so that prior ``p`` is the same in every tensor that has a P.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Batch:
     Attributes:
         images: (B, 3, H, W) float32, normalised, padded to one size at the bottom and right.
         sizes: (B, 2) float32, height and width of each image inside its padding; detections are clipped to it.
-        padded: (B, 2) float32, height and width of each image padded to the size divisor, before it was padded further to
-            the size of the batch; priors beyond it are not valid.
+        padded: (B, 2) float32, height and width of each image padded to the size divisor, before it was padded further
+            to the size of the batch; priors beyond it are not valid.
         scale: (B, 2) float32, factors of x and y from input pixels back to original pixels.
         ids: One identifier per image, as the dataset names it.
         targets: The ground truth; None at inference.

@@ -1,0 +1,94 @@
+"""The keys of a config: what a recipe may say at the top level and in its sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import attrs
+from torch.optim import Optimizer
+from torchvision.transforms.v2 import Transform
+
+from detcore.interfaces import Callback, Dataset, Detector, Evaluator, Factory, Schedule, Section
+from detcore.preprocess import Preprocess
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class TrainSettings:
+    """``[train]``: the data and the loop.
+
+    Attributes:
+        dataset: The images to train on.
+        epochs: How often they are gone through.
+        batch_size: Images per step.
+        transforms: Called in order on (image, target).
+        workers: Processes that read data; the result does not depend on it.
+        drop_last: Leave out a last batch that is not full.
+        amp: Mixed precision.
+        clip_grad: The most that the norm of all gradients may be.
+        save_every: Steps between checkpoints, beside one per epoch.
+        report_every: Steps between lines of the log.
+    """
+
+    dataset: Dataset
+    epochs: int
+    batch_size: int
+    transforms: Sequence[Transform] = ()
+    workers: int = 0
+    drop_last: bool = False
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    clip_grad: float | None = None
+    save_every: int | None = None
+    report_every: int = 50
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ValSettings:
+    """``[val]``: the data and the scores.
+
+    Attributes:
+        dataset: The images to evaluate on.
+        evaluator: Scores the detections.
+        transforms: Called in order on (image, target); they may resize, no more.
+        batch_size: Images at once.
+        workers: Processes that read data.
+        every: Epochs between validations; the last epoch is always validated.
+    """
+
+    dataset: Dataset
+    evaluator: Factory[Evaluator]
+    transforms: Sequence[Transform] = ()
+    batch_size: int = 1
+    workers: int = 0
+    every: int = 1
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Recipe:
+    """The top level of a config. (``[vars]`` and ``[plugins]`` may stand beside.)
+
+    Attributes:
+        model: The detector.
+        train: What it is trained on, and how.
+        val: What it is evaluated on.
+        preprocess: How images are normalised and padded; a checkpoint carries it.
+        optimizer: Any of torch.optim.
+        schedule: Factors of the learning rate; several multiply.
+        callbacks: What happens beside training, by name.
+        classes: Names of the classes, in order; else those of the training data.
+        seed: Of everything random.
+        device: ``auto`` is the best there is.
+        work_dir: Where the folders of runs go.
+    """
+
+    model: Detector | None = None
+    train: Section[TrainSettings] | None = None
+    val: Section[ValSettings] | None = None
+    preprocess: Section[Preprocess] | None = None
+    optimizer: Factory[Optimizer] | None = None
+    schedule: Sequence[Schedule] = ()
+    callbacks: Mapping[str, Callback] | None = None
+    classes: Sequence[str] | None = None
+    seed: int = 0
+    device: str = "auto"
+    work_dir: str = "runs"

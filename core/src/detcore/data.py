@@ -96,7 +96,7 @@ def pad_targets(targets: Sequence[dict[str, Any]]) -> Targets:
     return Targets(boxes=boxes, labels=labels, valid=real & ~crowd, crowd=crowd, masks=_outlines(targets))
 
 
-class Sanitize(Transform):
+class Sanitize(Transform):  # type: ignore[misc]  # torchvision is not typed
     """Drops the objects that transforms made degenerate, each with all it has; the only transform that drops rows.
 
     An object stays when the part of its box inside the image is at least ``min_size`` pixels wide and high. How many

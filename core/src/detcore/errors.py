@@ -70,6 +70,9 @@ class Problems(UserError):
         self.errors: Sequence[UserError] = tuple(flat.values())
         super().__init__("", "\n".join(flat))
 
+    def __reduce__(self) -> tuple[type[Problems], tuple[Sequence[UserError]]]:
+        return type(self), (self.errors,)  # crosses process borders
+
 
 def raise_all(errors: Sequence[UserError]) -> None:
     """Raise nothing, the one error, or all of them as :class:`Problems`."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -141,8 +141,8 @@ def _local(manager: pluggy.PluginManager, path: Path, others: Sequence[Entry[Rec
 
 def _import_file(path: Path) -> ModuleType:
     """Import a file under a name of its own, once per content: targets are ``f"{__name__}:MyHead"``."""
-    digest = hashlib.sha256(f"{path.resolve()}:{path.stat().st_mtime_ns}".encode()).hexdigest()[:12]
-    name = f"detcore_local_{re.sub(r'[^a-zA-Z0-9]', '_', path.stem)}_{digest}"
+    digest = zlib.crc32(f"{path.resolve()}:{path.stat().st_mtime_ns}".encode())
+    name = f"detcore_local_{re.sub(r'[^a-zA-Z0-9]', '_', path.stem)}_{digest:08x}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

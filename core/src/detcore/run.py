@@ -22,9 +22,10 @@ from detcore.recipe import Recipe, TrainSettings, ValSettings
 from detcore.runner import checkpoint as checkpoints
 from detcore.runner.evaluate import evaluate as score
 from detcore.runner.logs import ConsoleLog, JsonlLog
-from detcore.runner.optim import make_optimizer
+from detcore.runner.optim import build_optimizer
 from detcore.runner.state import Run
 from detcore.runner.train import train as run_to_the_end
+from detcore.schema import schema_of
 
 Strings = Sequence[str]
 
@@ -87,6 +88,11 @@ def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
     elif "model" in checked:
         lines.append("not verified: channels, as the classes are read from the annotations (write `classes` to verify)")
     return [*lines, f"{config.table.where()}: no problem found"]
+
+
+def schema() -> dict[str, Any]:
+    """A JSON Schema of everything that is installed: what a config may say."""
+    return schema_of(discover(), Recipe)
 
 
 def load(source: str, sets: Strings = (), swaps: Strings = ()) -> tuple[Config, Catalog]:
@@ -161,7 +167,7 @@ def prepare(parts: Parts, folder: Path) -> Run:
     return Run(
         detector=parts.model,
         preprocess=parts.preprocess,
-        optimizer=make_optimizer(parts.model, checked.build("optimizer")),
+        optimizer=build_optimizer(parts.model, checked.build("optimizer")),
         loader=loader,
         epochs=settings.epochs,
         folder=folder,
@@ -207,7 +213,12 @@ def load_dataset(source: str, split: str = "val", *, sets: Strings = (), swaps: 
 
 
 def load_detector(
-    source: str, checkpoint: str | Path | None = None, *, device: str | None = None, sets: Strings = (), swaps: Strings = ()
+    source: str,
+    checkpoint: str | Path | None = None,
+    *,
+    device: str | None = None,
+    sets: Strings = (),
+    swaps: Strings = (),
 ) -> Detector:
     """The detector of a config, in evaluation mode, with the weights of a checkpoint where one is given."""
     config, catalog = load(source, sets, swaps)
@@ -236,9 +247,7 @@ def _evaluation(parts: Parts) -> Any:
     settings = parts.val
     if settings is None:
         raise ConfigError("val", "is missing", "Evaluation needs it.")
-    loader = Loader(
-        settings.dataset, settings.transforms, batch_size=settings.batch_size, workers=settings.workers
-    )
+    loader = Loader(settings.dataset, settings.transforms, batch_size=settings.batch_size, workers=settings.workers)
     amp = parts.train.amp if parts.train else "off"
 
     def evaluation(detector: torch.nn.Module) -> dict[str, float]:
@@ -298,15 +307,17 @@ def _folder(parts: Parts, source: str, work_dir: str | None, resume: str | None)
     if work_dir:
         return Path(work_dir)
     if resume and resume != "auto":
-        return Path(resume).parent
+        return Path(resume).parent.parent
     runs = Path(parts.plan.build("work_dir")) / Path(source.rpartition("::")[2]).stem
     if resume:
-        return max(runs.glob("*/last.pt"), key=lambda path: path.stat().st_mtime, default=runs / "none").parent
+        return max(
+            runs.glob("*/checkpoints/last.pt"), key=lambda path: path.stat().st_mtime, default=runs / "-" / "-"
+        ).parent.parent
     return runs / datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def _last(folder: Path) -> Path:
-    path = folder / "last.pt"
+    path = folder / "checkpoints" / "last.pt"
     if not path.is_file():
         raise CheckpointError(str(folder), "holds no checkpoint to resume from", "Train without --resume first.")
     return path

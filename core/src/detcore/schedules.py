@@ -55,7 +55,7 @@ class MultiStep(Schedule):
 
     def __call__(self, progress: Progress) -> float:
         """The factor for the step that is about to be made."""
-        milestones = self.steps or [epoch * progress.steps_per_epoch for epoch in self.epochs or ()]
+        milestones: Sequence[float] = self.steps or [epoch * progress.steps_per_epoch for epoch in self.epochs or ()]
         return float(self.gamma ** sum(progress.step >= milestone for milestone in milestones))
 
 

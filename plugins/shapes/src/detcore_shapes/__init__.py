@@ -1,0 +1,1 @@
+"""A procedural detection benchmark: see ``detcore_shapes.shapes``."""

@@ -1,0 +1,15 @@
+"""What this plugin adds; imports no torch."""
+
+from __future__ import annotations
+
+from detcore import Component, hookimpl
+
+
+@hookimpl
+def detcore_components() -> list[Component]:
+    """Called once at discovery."""
+    return [
+        Component(
+            "dataset", "ShapesDataset", "detcore_shapes.shapes:ShapesDataset", "Shapes drawn on the fly, no files"
+        )
+    ]

@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-
 from detcore import catalog as module_under_test
 from detcore.catalog import BrokenPlugin, Catalog, Component, Entry, Kind, Namespace, Record, split
 from detcore.errors import ComponentError, ConfigError, PluginError, UserError

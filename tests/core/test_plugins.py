@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-
 from detcore import Component, Kind, Namespace, hookimpl, known
 from detcore.catalog import KNOWN, PLUGIN, Catalog
 from detcore.errors import ConfigError, PluginError

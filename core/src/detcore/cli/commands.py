@@ -1,8 +1,9 @@
 """The commands of core. Each imports what it needs when it runs, so that ``--help`` is instant."""
 
+# ruff: noqa: PLC0415 (that is the point)
+
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,10 +84,14 @@ def check(config: str, sets: tuple[str, ...], swaps: tuple[str, ...], no_build: 
     Example: core-run check fcos_r50.toml --swap model.backbone=TinyNet
     """
     if no_build:
-        from detcore.cli.light import check_names as report
+        from detcore.cli import light
+
+        lines = light.check_names(config, sets=sets, swaps=swaps)
     else:
-        from detcore.run import check as report
-    for line in report(config, sets=sets, swaps=swaps):
+        from detcore import run
+
+        lines = run.check(config, sets=sets, swaps=swaps)
+    for line in lines:
         click.echo(line)
 
 
@@ -130,14 +135,14 @@ def plugins(name: str | None, broken: bool) -> None:
 
     Example: core-run plugins detcore-fcos
     """
-    from detcore.cli import light
+    from detcore.cli import listing
     from detcore.plugins import discover
 
     catalog = discover()
     if name:
-        click.echo(light.plugin_page(catalog, name))
+        click.echo(listing.plugin_page(catalog, name))
     else:
-        click.echo(light.plugin_table(catalog, broken))
+        click.echo(listing.plugin_table(catalog, broken))
     click.get_current_context().exit(1 if broken and catalog.broken else 0)
 
 
@@ -148,6 +153,8 @@ def schema(output: Path | None) -> None:
 
     Example: core-run schema --output detcore.schema.json
     """
+    import json
+
     from detcore import run
 
     text = json.dumps(run.schema(), indent=2)

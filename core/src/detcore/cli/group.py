@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from detcore.errors import PluginError, did_you_mean
+
+if TYPE_CHECKING:
+    from detcore.points import Point
 
 DEFAULT = "train"
 
@@ -18,7 +22,9 @@ class Group(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """``core-run --set a=1 CONFIG`` is ``core-run train --set a=1 CONFIG``."""
         own = [option for parameter in self.get_params(ctx) for option in parameter.opts]
-        return super().parse_args(ctx, [DEFAULT, *args] if args and args[0][0:1] == "-" and args[0] not in own else args)
+        return super().parse_args(
+            ctx, [DEFAULT, *args] if args and args[0][0:1] == "-" and args[0] not in own else args
+        )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -35,35 +41,31 @@ class Group(click.Group):
         """Core's commands with their help; those of plugins with their distribution only: they are not loaded."""
         super().format_commands(ctx, formatter)
         rows: dict[str, list[str]] = {}
-        for name, distribution in _installed():
-            if name not in self.commands:
-                rows.setdefault(name, []).append(distribution)
+        for each in _installed():
+            if each.point.name not in self.commands:
+                rows.setdefault(each.point.name, []).append(each.distribution)
         if rows:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl([(name, ", ".join(owners)) for name, owners in sorted(rows.items())])
 
 
-def _installed() -> list[tuple[str, str]]:
-    """(command, distribution) of every plugin's command that is not blocked."""
-    from detcore import points
+def _installed() -> list[Point]:
+    """Every plugin's commands, but for those that are blocked."""
+    from detcore import points  # noqa: PLC0415 (only help and unknown names need it)
 
     blocks = points.blocked_by_environment()
-    commands = points.installed(points.COMMANDS)
-    return [(each.point.name, each.distribution) for each in commands if not each.is_blocked(blocks)]
+    return [each for each in points.installed(points.COMMANDS) if not each.is_blocked(blocks)]
 
 
 def _load(name: str, own: Sequence[str]) -> click.Command:
-    from detcore import points
-
-    blocks = points.blocked_by_environment()
-    found = [each for each in points.installed(points.COMMANDS) if not each.is_blocked(blocks)]
+    found = _installed()
     owners = [each for each in found if each.point.name == name]
     if not owners:
         near = did_you_mean(name, [*own, *(each.point.name for each in found)])
         raise click.UsageError(f'"{name}" is neither a command nor a config file. {near}'.rstrip())
     if len(owners) > 1:
         both = " and ".join(f"{each.distribution} {each.version}" for each in owners)
-        raise PluginError(f"core-run {name}", f"is a command of {both}", f"Leave one out with {points.BLOCK}.")
+        raise PluginError(f"core-run {name}", f"is a command of {both}", "Leave one out with DETCORE_BLOCK_PLUGINS.")
     it = f"{owners[0].distribution} {owners[0].version}"
     try:
         command = owners[0].point.load()

@@ -225,6 +225,23 @@ def test_candidates_import_nothing() -> None:
     assert not catalog.candidates("neck", "_FPN").namespaces
 
 
+def test_holds_tells_what_is_certain_without_an_import() -> None:
+    net = Component("backbone", "Net", "absent:Net")
+    spaces = [entry(Namespace("backbone", "absent.too"), "timm/timm")]
+    catalog = Catalog([entry(net), *spaces])
+    assert catalog.holds("Net", WHERE)
+    assert not catalog.holds("Other", WHERE)
+    assert not catalog.holds("timm/Net", WHERE)
+    for name, found in {"_Private": "no component", "absent/Net": "no plugin", "FCOSAssigner": "pip install"}.items():
+        with pytest.raises(ConfigError, match=found):  # no namespace of assigners: only a plugin could have it
+            catalog.holds(name, WHERE)
+    assert not Catalog([entry(Namespace("assigner", "absent"))]).holds("FCOSAssigner", WHERE)
+    twice = [entry(net, "a/a"), entry(net, "b/b")]
+    with pytest.raises(ConfigError, match='Choose type = "a/Net" or type = "b/Net"'):
+        Catalog(twice).holds("Net", WHERE)
+    assert Catalog([*twice, entry(Component("neck", "Net", "absent:Neck"))]).holds("Net", WHERE)
+
+
 def test_kind_of_knows_an_interface_by_its_address_and_by_a_reexport(make: MakeModule) -> None:
     make("fake_api", Exported=Base)
     here = Kind("member", f"{Member.__module__}:Member")

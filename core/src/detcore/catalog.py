@@ -88,7 +88,7 @@ RecordT_co = TypeVar("RecordT_co", bound=Record, covariant=True)
 
 @frozen
 class Entry(Generic[RecordT_co]):
-    """A record and the plugin it came from; ``plugin`` is ``"<distribution>/<entry point>"``."""
+    """A record and the plugin it came from, ``"<distribution>/<entry point>"``; distribution names are normalised."""
 
     record: RecordT_co
     distribution: str
@@ -102,7 +102,7 @@ class Entry(Generic[RecordT_co]):
     def prefixes(self) -> Sequence[str]:
         """What may stand before the slash of ``type = "prefix/Name"`` to choose this entry."""
         module = (self.record.module,) if isinstance(self.record, Namespace) else ()
-        return (canonical(self.distribution), self.plugin.partition("/")[2], *module)
+        return (self.distribution, self.plugin.partition("/")[2], *module)
 
 
 @frozen
@@ -212,9 +212,12 @@ class Catalog:
         if kinds and min(map(len, kinds.values())) > 1:
             kind, entries = next(iter(kinds.items()))
             raise self.ambiguous(kind, name, entries, where)
-        if not kinds and (not found.namespaces or _provider(None, *split(name))):
+        if kinds:
+            return True
+        elsewhere = {kind for kind, names in known().items() if name in names}
+        if not found.namespaces or (elsewhere and elsewhere.isdisjoint(each.record.kind for each in found.namespaces)):
             raise self.unknown(None, name, where)
-        return bool(kinds)
+        return False
 
     def kind_of(self, interface: type) -> str | None:
         """The kind whose interface is this class; it may be known by another, re-exported, address."""
@@ -259,7 +262,7 @@ class Catalog:
         wanted = kind or "component"
         provider = _provider(kind, prefix, bare)
         for broken in self.broken:
-            if provider == canonical(broken.distribution) or (prefix and _is_called(broken, prefix)):
+            if provider == broken.distribution or {prefix, canonical(prefix)} & {*broken.plugin.split("/", 1)}:
                 it = f"{broken.distribution} {broken.version}"
                 return PluginError(where, f'{wanted} "{name}" is in {it}, which cannot be loaded: {broken.error}')
         others = self.candidates(None, name).components if kind and not provider else ()
@@ -273,8 +276,8 @@ class Catalog:
 
     def _advice(self, provider: str) -> str:
         """How to get at a name that the distribution ``provider`` of this project has; empty when none has it."""
-        blocked = [plugin for plugin in self.blocked if canonical(plugin.partition("/")[0]) == provider]
-        installed = [entry for entry in self.entries if canonical(entry.distribution) == provider]
+        blocked = [plugin for plugin in self.blocked if plugin.partition("/")[0] == provider]
+        installed = [entry for entry in self.entries if entry.distribution == provider]
         if blocked:
             return f"Plugin {blocked[0]} has it and is blocked."
         if installed:
@@ -392,8 +395,8 @@ def _provider(kind: str | None, prefix: str, bare: str) -> str:
     """The distribution of this project that has the name, whether or not it is installed; or the empty string."""
     table = known()
     if prefix:
-        distributions = {canonical(each) for names in table.values() for each in names.values()}
-        return table.get(PLUGIN, {}).get(prefix) or (canonical(prefix) if canonical(prefix) in distributions else "")
+        plugins = table.get(PLUGIN, {})
+        return plugins.get(prefix) or (canonical(prefix) if canonical(prefix) in plugins.values() else "")
     kinds = [kind] if kind else [each for each in table if each != PLUGIN]
     return next((table[each][bare] for each in kinds if bare in table.get(each, {})), "")
 
@@ -407,10 +410,6 @@ def _distinct_prefixes(entries: Sequence[Entry[Record]]) -> Sequence[str]:
     """What tells these entries apart: distribution, else entry point, else module."""
     options = [[entry.prefixes[min(i, len(entry.prefixes) - 1)] for entry in entries] for i in range(3)]
     return next((option for option in options if len(set(option)) == len(entries)), options[-1])
-
-
-def _is_called(broken: BrokenPlugin, prefix: str) -> bool:
-    return canonical(prefix) == canonical(broken.distribution) or prefix == broken.plugin.partition("/")[2]
 
 
 def _article(kind: str) -> str:

@@ -144,6 +144,7 @@ def _strings(value: object) -> tuple[str, ...]:
 
 
 def _possible(catalog: Catalog, name: str, local: Sequence[str]) -> str:
-    spaces = [entry.record.module for entry in catalog.candidates(None, name).namespaces]
+    kinds = dict.fromkeys(entry.record.kind for entry in catalog.candidates(None, name).namespaces)
+    spaces = [f"a namespace ({', '.join(kinds)})"] if kinds else []
     near = catalog.near(None, name)
-    return f"{' or '.join([*spaces, *local])} may have it{'; near names are ' if near else ''}{', '.join(near)}"
+    return f"only {' or '.join([*spaces, *local])} may have it{'; near names are ' if near else ''}{', '.join(near)}"

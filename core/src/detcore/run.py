@@ -275,7 +275,8 @@ def _agreed_classes(config: Config, datasets: Mapping[str, Dataset], names: Sequ
     """
     for key, dataset in datasets.items():
         if not len(dataset):
-            raise DataError(f"{config.table.where(key)}.dataset", "has no image")
+            section: Any = config.table[key]
+            raise DataError(section.where("dataset"), "has no image")
     known = {f"{key}.dataset": tuple(dataset.classes) for key, dataset in datasets.items()}
     if names is not None:
         known = {"classes": tuple(names), **known}

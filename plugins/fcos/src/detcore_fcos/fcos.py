@@ -148,11 +148,11 @@ class FCOSAssigner(Assigner):
 
     Args:
         ranges: Per level the least and the largest size, both inclusive, in pixels.
-        radius: Only points nearer to the object's centre than so many strides, in x and y, and inside the object, answer
-            for it (centre sampling; 2022: 1.5). 0: all points inside.
+        radius: Of the points inside an object only those answer for it that are nearer to its centre than so many
+            strides, in x and y (centre sampling; 2022: 1.5). 0: all.
 
     Raises:
-        ConfigError: A range whose end is not above its beginning, a negative radius; as many ranges as levels are needed.
+        ConfigError: A range whose end is not above its beginning, a negative radius; not as many ranges as levels.
     """
 
     ranges: Tensor
@@ -236,12 +236,12 @@ def centerness(sides: Tensor) -> Tensor:
 class FCOSLoss(DenseLoss):
     """``loss_cls``, ``loss_box`` and ``loss_centerness`` (section 3.1, equation 2, and 3.3).
 
-    Class and centerness are divided by the number of points with an object, the box, which is weighted by centerness, by
-    the sum of the weights; both are averaged over the ranks of a distributed run.
+    Class and centerness are divided by the number of points with an object; the box, which is weighted by centerness,
+    by the sum of the weights. Both are averaged over the ranks of a distributed run.
 
     Args:
         loss_cls: Of class logits, over all points.
-        loss_box: Of boxes in pixels, or of distances in strides (a loss that is not ``decoded``); over points with objects.
+        loss_box: Of boxes in pixels, or of distances in strides where it is not ``decoded``; over points with objects.
         loss_centerness: Of centerness logits; over points with objects.
 
     Raises:

@@ -8,12 +8,9 @@ from detcore import Component, hookimpl
 @hookimpl
 def detcore_components() -> list[Component]:
     """The parts of FCOS that are its own; points, decoder and losses come from other plugins."""
+    module = "detcore_fcos.fcos"
     return [
-        Component("head_network", "FCOSTowers", "detcore_fcos.fcos:FCOSTowers", "two towers; class, box, centerness"),
-        Component(
-            "assigner", "FCOSAssigner", "detcore_fcos.fcos:FCOSAssigner", "points inside boxes, by range of size"
-        ),
-        Component(
-            "dense_loss", "FCOSLoss", "detcore_fcos.fcos:FCOSLoss", "class, box weighted by centerness, centerness"
-        ),
+        Component("head_network", "FCOSTowers", f"{module}:FCOSTowers", "two towers: class, box, centerness"),
+        Component("assigner", "FCOSAssigner", f"{module}:FCOSAssigner", "points inside objects, by range of size"),
+        Component("dense_loss", "FCOSLoss", f"{module}:FCOSLoss", "class, box weighted by centerness, centerness"),
     ]

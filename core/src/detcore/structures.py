@@ -12,6 +12,9 @@ scales detections back. The class ``C`` of a softmax and label ``-1`` of nothing
 
 A level of a pyramid is a map ``(B, A*K, H, W)``; flattened it gives ``(B, H*W*A, K)``, cells row by row and the A
 priors of a cell side by side, so that prior ``p`` is the same in every tensor that has a P.
+
+Records are not to be assigned to. They are not ``attrs.frozen`` because torch.compile cannot trace what that makes of
+a constructor, and these are made inside the compiled step.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ BACKGROUND = -1
 IGNORED = -2
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Polygons:
     """The outlines of the objects of one image.
 
@@ -41,7 +44,7 @@ class Polygons:
     owner: Tensor
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Targets:
     """The ground truth of a batch, padded to the same number of objects.
 
@@ -69,7 +72,7 @@ class Targets:
         return labels.gather(1, torch.where(index < 0, labels.shape[1] - 1, index))
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Batch:
     """What a detector is given: images as the network reads them, and what is known about them.
 
@@ -108,7 +111,7 @@ class Batch:
         return self.targets
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Priors:
     """Where predictions are made from.
 
@@ -127,7 +130,7 @@ class Priors:
     per_level: Sequence[int]
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Predictions:
     """The raw outputs of a composed dense head with what they mean.
 
@@ -169,7 +172,7 @@ class Predictions:
         return logits.softmax(-1)[..., :-1] if self.softmax else logits.sigmoid()
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Matches:
     """Which prior answers for which object.
 
@@ -189,7 +192,7 @@ class Matches:
         return self.index >= 0
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Detections:
     """What was found in one image, best first.
 
@@ -209,7 +212,7 @@ class Detections:
         return len(self.scores)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class RoISamples:
     """Regions of a batch with what they should become, as a stage trains on them.
 
@@ -233,7 +236,7 @@ class RoISamples:
         return self.index >= 0
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Regions:
     """Proposals as an assigner sees them: priors of which each image has its own."""
 

@@ -88,6 +88,11 @@ FOLDS = {
         "x.A = {n = 1}\nx.0 = {n = 2}",
         "child.toml: x: A and 0 are the same item of the inherited list. Name it once.",
     ),
+    "one item from both ends": (
+        LIST,
+        "x.0 = {n = 1}\nx.-4 = {n = 2}",
+        "child.toml: x: 0 and -4 are the same item of the inherited list. Name it once.",
+    ),
     "a place that is none": (
         LIST,
         "x._remove_ = [true]",

@@ -68,6 +68,11 @@ FOLDS = {
         "[x]\n_insert_before_ = [{at = 0, items = [{type='D', n=5}]}, {at = 'A', items = [{type='E', n=6}]}]",
         [("D", 5), ("E", 6), ("A", 1), ("B", 2), ("C", 3), ("B", 4)],
     ),
+    "insert before the last": (
+        LIST,
+        "x._insert_before_ = [{at = -1, items = [{type = 'D', n = 5}]}]",
+        [("A", 1), ("B", 2), ("C", 3), ("D", 5), ("B", 4)],
+    ),
     "prepend and append": (
         LIST,
         "[x]\n_append_ = [{type = 'D', n = 5}]\n_prepend_ = [{type = 'E', n = 6}, {type = 'F', n = 7}]",
@@ -208,11 +213,22 @@ def test_here_is_the_folder_of_the_file_that_wrote_it(loader, tmp_path):
 
 
 def test_what_a_reference_reads_counts_as_read(loader):
-    config = loader(
-        {"a.toml": "[vars]\nn = {m = 1}\nunused = 1\n[paths]\nroot = 'x'\nother = 1\n[d]\nroot = '${paths.root}'\n"}
-    )
-    read = {format_path(path) for path in config.read}
-    assert read == {"vars", "vars.n", "vars.n.m", "vars.unused", "paths", "paths.root"}
+    text = """
+    [vars]
+    n = {m = 1}
+    unused = 1
+    [paths]
+    root = "x"
+    other = 1
+    [whole]
+    a = {b = 1}
+    [d]
+    root = "${paths.root}"
+    copy = "${whole}"
+    """
+    read = {format_path(path) for path in loader({"a.toml": text}).read}
+    of_vars = {"vars", "vars.n", "vars.n.m", "vars.unused"}
+    assert read == of_vars | {"paths", "paths.root", "whole", "whole.a", "whole.a.b"}
 
 
 def test_plugins_are_known_before_the_rest_is_folded(loader, tmp_path, monkeypatch):

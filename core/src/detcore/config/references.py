@@ -139,10 +139,7 @@ class Resolver:
         ring = sites[sites.index(again) :]
         start = ring.index(min(ring, key=format_path))  # the same message wherever the ring is entered
         ring = (*ring[start:], *ring[: start + 1])
-        node = self.root
-        for segment in ring[0]:
-            node = (node.child(segment) or ("", node))[1]
-        return _error(node, ring[0], f"a cycle of references: {' -> '.join(map(format_path, ring))}")
+        return _error(self.root.at(ring[0]), ring[0], f"a cycle of references: {' -> '.join(map(format_path, ring))}")
 
 
 def whole_reference(node: Node) -> str | None:

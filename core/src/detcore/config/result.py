@@ -43,19 +43,12 @@ class Config:
         for segment in path:
             while whole_reference(node) is not None and at in self._copies:
                 at = self._copies[at]
-                node = self._node(at)
+                node = self._root.at(at)
             below = node.child(segment)
             if below is None:
                 return ()
             at, node = (*at, below[0]), below[1]
         return tuple(attrs.evolve(setting, value=copy.deepcopy(setting.value)) for setting in node.history)
-
-    def _node(self, path: KeyPath) -> Node:
-        node = self._root
-        for segment in path:
-            below = node.child(segment)
-            node = below[1] if below else node
-        return node
 
 
 def load(source: str, *, sets: Sequence[str] = (), swaps: Sequence[str] = (), resolve_dist: ResolveDist) -> Config:

@@ -60,6 +60,13 @@ class Node:
             return (segment % size, self.value[segment]) if -size <= segment < size else None
         return None
 
+    def at(self, path: KeyPath) -> Node:
+        """The node at a path that is known to be there."""
+        node = self
+        for segment in path:
+            node = (node.child(segment) or ("", node))[1]
+        return node
+
     def walk(self, path: KeyPath = ()) -> Iterator[KeyPath]:
         """The paths of this node and of all that are below it and not gone."""
         yield path

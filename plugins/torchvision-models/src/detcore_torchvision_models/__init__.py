@@ -1,0 +1,1 @@
+"""torchvision's models as backbones and detectors."""

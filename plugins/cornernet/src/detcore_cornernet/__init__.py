@@ -1,0 +1,1 @@
+"""CornerNet as a plugin of detcore."""

@@ -1,0 +1,1 @@
+"""The stacked hourglass backbone as a plugin of detcore."""

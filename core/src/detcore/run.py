@@ -7,23 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import attrs
-import torch
-
-from detcore.build import Plan, plan
-from detcore.catalog import Catalog
-from detcore.config import Config, dump, fold_graph, read_graph
-from detcore.data import Loader
-from detcore.errors import CheckpointError, ConfigError, DataError
-from detcore.interfaces import Dataset, Detector, Flow
-from detcore.plugins import discover, resolve_dist
-from detcore.preprocess import Preprocess
-from detcore.recipe import Recipe, TrainSettings, ValSettings
+from detcore.assemble import Parts, build, class_flow, evaluation, load, load_checkpoint, prepare
+from detcore.build import plan
+from detcore.config import Config
+from detcore.errors import CheckpointError, ConfigError
+from detcore.interfaces import Dataset, Detector
+from detcore.plugins import discover
+from detcore.recipe import Recipe
 from detcore.runner import checkpoint as checkpoints
-from detcore.runner.evaluate import evaluate as score
-from detcore.runner.logs import ConsoleLog, JsonlLog
-from detcore.runner.optim import build_optimizer
-from detcore.runner.state import Run
 from detcore.runner.train import train as run_to_the_end
 from detcore.schema import schema_of
 
@@ -74,7 +65,7 @@ def evaluate(
     config, catalog = load(source, sets, swaps)
     parts = build(config, catalog, device, wanted=("model", "val"))
     load_checkpoint(parts, Path(checkpoint))
-    return report(_evaluation(parts)(parts.model), Path(work_dir) if work_dir else None)
+    return report(evaluation(parts)(parts.model), Path(work_dir) if work_dir else None)
 
 
 def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
@@ -84,7 +75,7 @@ def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
     classes = checked.build("classes")
     lines = [f"warning: {warning}" for warning in config.warnings]
     if "model" in checked and classes is not None:
-        checked.build("model", _class_flow(config, classes))
+        checked.build("model", class_flow(config, classes))
     elif "model" in checked:
         lines.append("not verified: channels, as the classes are read from the annotations (write `classes` to verify)")
     return [*lines, f"{config.table.where()}: no problem found"]
@@ -93,95 +84,6 @@ def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
 def schema() -> dict[str, Any]:
     """A JSON Schema of everything that is installed: what a config may say."""
     return schema_of(discover(), Recipe)
-
-
-def load(source: str, sets: Strings = (), swaps: Strings = ()) -> tuple[Config, Catalog]:
-    """Files and options -> the folded table; entry points and local modules -> the catalog."""
-    graph = read_graph(source, sets=sets, swaps=swaps, resolve_dist=resolve_dist)
-    block, local = graph.plugins.get("block", ()), graph.plugins.get("local", ())
-    catalog = discover(block=block, local=local)  # type: ignore[arg-type]
-    return fold_graph(graph), catalog
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Parts:
-    """What a config became. Attributes are as in :class:`detcore.recipe.Recipe`; ``meta`` is what checkpoints carry."""
-
-    model: Detector
-    preprocess: Preprocess
-    classes: Sequence[str]
-    train: TrainSettings | None
-    val: ValSettings | None
-    plan: Plan
-    device: torch.device
-    meta: Mapping[str, Any]
-
-
-def build(config: Config, catalog: Catalog, device: str | None = None, *, wanted: Strings = ("model",)) -> Parts:
-    """Check the whole config, then build data first (it may know the classes), then the model.
-
-    Args:
-        config: The folded config.
-        catalog: What is installed.
-        device: Instead of the config's.
-        wanted: Top-level keys that must be there.
-    """
-    checked = plan(config, catalog, Recipe)
-    missing = [key for key in wanted if key not in checked]
-    if missing:
-        raise ConfigError(config.table.where(), f"says nothing of {', '.join(missing)}", "This command needs it.")
-    names = checked.build("classes")
-    flow = _class_flow(config, names) if names is not None else Flow()
-    splits = {key: checked.build(key, flow) if key in wanted or key == "val" else None for key in ("train", "val")}
-    classes = _agreed_classes(config, {key: split.dataset for key, split in splits.items() if split}, names)
-    torch.manual_seed(checked.build("seed"))
-    model = checked.build("model", _class_flow(config, classes) if names is not None else _data_flow(classes))
-    on = _device(device or checked.build("device"))
-    return Parts(
-        model=model.to(on),
-        preprocess=(checked.build("preprocess") or Preprocess()).to(on),
-        classes=classes,
-        plan=checked,
-        device=on,
-        meta={"config": dump(config.table), "classes": list(classes), "plugins": _versions(catalog)},
-        **splits,
-    )
-
-
-def prepare(parts: Parts, folder: Path) -> Run:
-    """The training run of these parts, at its beginning."""
-    settings, checked = parts.train, parts.plan
-    if settings is None:
-        raise ConfigError("train", "is missing", "Training needs it.")
-    seed: int = checked.build("seed")
-    loader = Loader(
-        settings.dataset,
-        settings.transforms,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        shuffle=True,
-        seed=seed,
-        drop_last=settings.drop_last,
-        pin=parts.device.type == "cuda",
-    )
-    return Run(
-        detector=parts.model,
-        preprocess=parts.preprocess,
-        optimizer=build_optimizer(parts.model, checked.build("optimizer")),
-        loader=loader,
-        epochs=settings.epochs,
-        folder=folder,
-        schedules=checked.build("schedule"),
-        evaluate=_evaluation(parts) if parts.val else None,
-        callbacks={"console": ConsoleLog(), "jsonl": JsonlLog(), **(checked.build("callbacks") or {})},
-        amp=settings.amp,
-        clip_grad=settings.clip_grad,
-        evaluate_every=parts.val.every if parts.val else 1,
-        save_every=settings.save_every,
-        report_every=settings.report_every,
-        seed=seed,
-        meta=parts.meta,
-    )
 
 
 def report(metrics: Mapping[str, float], folder: Path | None) -> Mapping[str, float]:
@@ -208,7 +110,7 @@ def load_dataset(source: str, split: str = "val", *, sets: Strings = (), swaps: 
     if split not in ("train", "val") or split not in checked:
         raise ConfigError(config.table.where(), f"says nothing of {split}")
     names = checked.build("classes")
-    dataset: Dataset = checked.build(split, _class_flow(config, names) if names is not None else None).dataset
+    dataset: Dataset = checked.build(split, class_flow(config, names) if names is not None else None).dataset
     return dataset
 
 
@@ -226,82 +128,6 @@ def load_detector(
     if checkpoint is not None:
         load_checkpoint(parts, Path(checkpoint))
     return parts.model.eval()
-
-
-def load_checkpoint(parts: Parts, path: Path) -> None:
-    """The weights of a checkpoint into the model; its classes must be the config's."""
-    classes = checkpoints.read(path).get("meta", {}).get("classes", list(parts.classes))
-    if classes != list(parts.classes):
-        found = f"was trained on the classes {', '.join(classes)}, the config has {', '.join(parts.classes)}"
-        raise CheckpointError(str(path), found)
-    loaded = checkpoints.load_weights(parts.model, path)
-    if not loaded.complete:
-        raise CheckpointError(str(path), f"is of another architecture: {loaded}")
-
-
-# ------------------------------------------------------------------------------------------------- small steps
-
-
-def _evaluation(parts: Parts) -> Any:
-    """A function that scores a detector on the validation data."""
-    settings = parts.val
-    if settings is None:
-        raise ConfigError("val", "is missing", "Evaluation needs it.")
-    loader = Loader(settings.dataset, settings.transforms, batch_size=settings.batch_size, workers=settings.workers)
-    amp = parts.train.amp if parts.train else "off"
-
-    def evaluation(detector: torch.nn.Module) -> dict[str, float]:
-        evaluator = settings.evaluator(settings.dataset)
-        return score(detector=detector, preprocess=parts.preprocess, loader=loader, evaluator=evaluator, amp=amp)
-
-    return evaluation
-
-
-def _class_flow(config: Config, classes: Sequence[str]) -> Flow:
-    source = f"classes ({config.table.where('classes')})" if "classes" in config.table else "the annotations' classes"
-    return Flow().having(source, classes=tuple(classes), num_classes=len(classes))
-
-
-def _data_flow(classes: Sequence[str]) -> Flow:
-    return Flow().having("the data's list of classes", num_classes=len(classes))
-
-
-def _agreed_classes(config: Config, datasets: Mapping[str, Dataset], names: Sequence[str] | None) -> Sequence[str]:
-    """The classes that config and data agree on.
-
-    Raises:
-        ConfigError: They differ, or nobody names any.
-        DataError: A dataset has no image.
-    """
-    for key, dataset in datasets.items():
-        if not len(dataset):
-            section: Any = config.table[key]
-            raise DataError(section.where("dataset"), "has no image")
-    known = {f"{key}.dataset": tuple(dataset.classes) for key, dataset in datasets.items()}
-    if names is not None:
-        known = {"classes": tuple(names), **known}
-    if not known:
-        raise ConfigError(config.table.where(), "nothing says which classes there are", 'Write classes = ["...", ...].')
-    (first, classes), *others = known.items()
-    for key, each in others:
-        if each != classes:
-            lacking = [name for name in classes if name not in each] or [name for name in each if name not in classes]
-            what = f"only one of them has {', '.join(lacking)}" if lacking else "their order differs"
-            raise ConfigError(config.table.where(), f"{first} and {key} have different classes: {what}")
-    return classes
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError("device", f'"{name}" cannot be used: {str(error).splitlines()[0]}') from error
-
-
-def _versions(catalog: Catalog) -> dict[str, str]:
-    return {entry.distribution: entry.version for entry in catalog.entries}
 
 
 def _folder(parts: Parts, source: str, work_dir: str | None, resume: str | None) -> Path:

@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import importlib_metadata
@@ -48,9 +48,10 @@ def discover(
         PluginError: A local module fails: it was asked for.
     """
     blocks = {*block, *blocked_by_environment()}
-    manager = pluggy.PluginManager("detcore")
+    manager = _Manager("detcore")
     manager.add_hookspecs(hookspecs)
     entries: list[Entry[Record]] = []
+    kinds: dict[str, str] = {}
     broken: dict[str, BrokenPlugin] = {}
     blocked: list[str] = []
     for each in installed(PLUGINS) if source is None else listed(source):
@@ -60,14 +61,14 @@ def discover(
             blocked.append(each.plugin)
             continue
         try:
-            records = _register(manager, each.point.load(), each.plugin, entries)
+            records = _register(manager, each.point.load(), each.plugin, kinds)
         except (Exception, SystemExit) as error:
             manager.unregister(name=each.plugin)
             broken[each.plugin] = BrokenPlugin(each.distribution, each.version, each.plugin, one_line(error))
             continue
         entries += [Entry(record, each.distribution, each.version, each.plugin) for record in records]
     for path in dict.fromkeys(local):
-        entries += _local(manager, Path(path), entries)
+        entries += _local(manager, Path(path), kinds)
     return Catalog(entries, broken.values(), blocked)
 
 
@@ -93,14 +94,23 @@ def resolve_dist(dist: str, path: str) -> Path:
     raise ConfigError(where, f"{dist} has no such config", did_you_mean(path, files))
 
 
-def _register(manager: pluggy.PluginManager, module: Any, plugin: str, others: Sequence[Entry[Record]]) -> list[Record]:
-    """Register one plugin and list its records; whatever is wrong with it is raised."""
+class _Manager(pluggy.PluginManager):
+    """pluggy's, with a short cut: of a module only functions are looked at, not all that it imports."""
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> pluggy.HookimplOpts | None:
+        if isinstance(plugin, ModuleType) and not isinstance(vars(plugin).get(name), FunctionType):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
+def _register(manager: pluggy.PluginManager, module: Any, plugin: str, kinds: dict[str, str]) -> list[Record]:
+    """Register one plugin, list its records and add its kinds to ``kinds``; whatever is wrong with it is raised."""
     manager.register(module, plugin)
     manager.check_pending()
     records: list[Record] = [each for result in _results(manager, "components", module) for each in result]
     for sources in _results(manager, "weight_sources", module):
         records += [Component(WEIGHT_SOURCE, scheme, target) for scheme, target in sources.items()]
-    kinds = {entry.record.name: entry.record for entry in others if isinstance(entry.record, Kind)}
+    opened = dict(kinds)
     names: set[tuple[str, str]] = set()
     for record in records:
         match record:
@@ -111,12 +121,13 @@ def _register(manager: pluggy.PluginManager, module: Any, plugin: str, others: S
                     raise ValueError(f'{record}: a name holds no slash, a target is "package.module:Name"')
                 names.add((kind, name))
             case Kind(name, interface):
-                if kinds.setdefault(name, record).interface != interface:
-                    raise ValueError(f"kind {name} is taken: its interface is {kinds[name].interface}")
+                if opened.setdefault(name, interface) != interface:
+                    raise ValueError(f"kind {name} is taken: its interface is {opened[name]}")
             case Namespace():
                 pass
             case _:
                 raise TypeError(f"detcore_components returned {record!r}: neither Component nor Namespace nor Kind")
+    kinds.update(opened)
     return records
 
 
@@ -126,14 +137,14 @@ def _results(manager: pluggy.PluginManager, hook: str, module: Any) -> Iterator[
             yield implementation.function()
 
 
-def _local(manager: pluggy.PluginManager, path: Path, others: Sequence[Entry[Record]]) -> list[Entry[Record]]:
+def _local(manager: pluggy.PluginManager, path: Path, kinds: dict[str, str]) -> list[Entry[Record]]:
     plugin = f"{LOCAL}/{path.stem}"
     if manager.has_plugin(plugin):
         raise PluginError(str(path), f"two local modules are called {path.stem}", "Rename one of them.")
     if path.suffix != ".py" or not path.is_file():
         raise PluginError(str(path), "no such Python file", "It is named in [plugins] local.")
     try:
-        records = _register(manager, _import_file(path), plugin, others)
+        records = _register(manager, _import_file(path), plugin, kinds)
     except (Exception, SystemExit) as error:
         raise PluginError(str(path), f"cannot be loaded: {one_line(error)}") from error
     return [Entry(record, LOCAL, path.name, plugin) for record in records]

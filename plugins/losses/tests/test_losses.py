@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -76,14 +77,14 @@ def test_a_weight_per_row_multiplies_before_the_reduction(make: Callable[..., Lo
 
 @pytest.mark.parametrize("make", EVERY)
 def test_a_sum_does_not_take_a_normaliser(make: Callable[..., Loss]) -> None:
-    with pytest.raises(ConfigError, match='reduction: "sum" in a place that divides .* Use "mean" or "none"'):
+    with pytest.raises(ConfigError, match=r'reduction: "sum" in a place that divides .* Use "mean" or "none"'):
         make(reduction="sum")(*inputs(make), None, 4.0)
 
 
 def test_an_unknown_reduction_or_mode_is_an_error() -> None:
-    with pytest.raises(ConfigError, match='reduction: "avg" is not known. It is one of: mean, sum, none'):
+    with pytest.raises(ConfigError, match=r'reduction: "avg" is not known\. It is one of: mean, sum, none'):
         L1Loss(reduction="avg")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match='mode: "cubic" is not known. It is one of: linear, square, log'):
+    with pytest.raises(ConfigError, match=r'mode: "cubic" is not known\. It is one of: linear, square, log'):
         IoULoss(mode="cubic")  # type: ignore[arg-type]
 
 
@@ -191,7 +192,7 @@ def test_class_losses_take_batches_of_priors() -> None:
 def test_iou_losses_by_hand() -> None:
     first = torch.tensor([[0.0, 0, 4, 4], [0, 0, 2, 2], [0, 0, 2, 2]])
     second = torch.tensor([[2.0, 0, 6, 4], [4, 0, 6, 2], [0, 0, 2, 2]])  # IoU 1/3, 0, 1
-    none = {"reduction": "none"}
+    none: Any = {"reduction": "none"}
     third = 1 / 3
     assert IoULoss(mode="linear", **none)(first, second).tolist() == pytest.approx([1 - third, 1, 0], abs=1e-5)
     assert IoULoss(mode="square", **none)(first, second).tolist() == pytest.approx([1 - third**2, 1, 0], abs=1e-5)

@@ -76,8 +76,10 @@ class Anchors(Geometry):
         base_sizes = strides if base_sizes is None else base_sizes
         if len(base_sizes) != len(strides):
             raise ConfigError("base_sizes", f"{len(base_sizes)} for {len(strides)} maps", "Give one per map.")
-        if min([*ratios, *scales, *base_sizes], default=0) <= 0 or not ratios:
-            raise ConfigError("ratios, scales, base_sizes", "not all are positive numbers", "An anchor needs an area.")
+        if not ratios or not scales or min(*ratios, *scales, *base_sizes) <= 0:
+            raise ConfigError(
+                "ratios, scales, base_sizes", "not all are lists of positive numbers", "An anchor needs an area."
+            )
         self.strides = tuple(strides)
         self.priors_per_cell = len(scales) * len(ratios)
         self.border = border

@@ -14,7 +14,7 @@ from torch import Tensor
 from detcore_dense.boxes import areas, full_precision, pairwise_intersection, pairwise_iou
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)  # not frozen: torch.compile cannot trace such a constructor
 class _Best:
     """Of each prior the best object, of each object the best IoU and the first prior that reaches it."""
 

@@ -86,9 +86,8 @@ def main() -> int:
     limits = {"core-run --help": 0.15, "core-run plugins": 1.5 * bare, "core-run show": 2 * bare}
     load = os.getloadavg()[0]
     busy = f"; {load:.1f} jobs on {os.cpu_count()} cores: absolute times mean little" if load > 1.5 else ""
-    print(
-        f"{options.plugins} plugins, median of {options.rounds} runs{busy}\n\ncommand              seconds  x bare  target"
-    )
+    print(f"{options.plugins} plugins, median of {options.rounds} runs{busy}\n")
+    print("command              seconds  x bare  target")
     for command, taken in seconds.items():
         limit = limits.get(command)
         verdict = "" if limit is None else f"<= {limit:.3f}  {'ok' if taken <= limit else 'MISSED'}"

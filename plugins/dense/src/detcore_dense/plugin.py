@@ -9,13 +9,15 @@ from detcore import Component, hookimpl
 def detcore_components() -> list[Component]:
     """The shared parts of dense heads, by name."""
     return [
-        Component("geometry", "Anchors", "detcore_dense.anchors:Anchors"),
-        Component("geometry", "Points", "detcore_dense.points:Points"),
-        Component("box_coder", "DeltaXYWHCoder", "detcore_dense.deltas:DeltaXYWHCoder"),
-        Component("head_network", "RPNConv", "detcore_dense.rpn:RPNConv"),
-        Component("assigner", "MaxIoUAssigner", "detcore_dense.max_iou:MaxIoUAssigner"),
-        Component("sampler", "RandomSampler", "detcore_dense.samplers:RandomSampler"),
-        Component("dense_loss", "DenseBoxLoss", "detcore_dense.loss:DenseBoxLoss"),
-        Component("decoder", "NMSDecoder", "detcore_dense.decoders:NMSDecoder"),
-        Component("decoder", "RPNDecoder", "detcore_dense.decoders:RPNDecoder"),
+        Component(
+            "geometry", "Anchors", "detcore_dense.anchors:Anchors", "Boxes of several scales and ratios per cell"
+        ),
+        Component("geometry", "Points", "detcore_dense.points:Points", "A point per cell, distances to four sides"),
+        Component("box_coder", "DeltaXYWHCoder", "detcore_dense.deltas:DeltaXYWHCoder", "Boxes relative to boxes"),
+        Component("head_network", "RPNConv", "detcore_dense.rpn:RPNConv", "The network of an RPN (Ren et al. 2015)"),
+        Component("assigner", "MaxIoUAssigner", "detcore_dense.max_iou:MaxIoUAssigner", "By thresholds of the IoU"),
+        Component("sampler", "RandomSampler", "detcore_dense.samplers:RandomSampler", "So many, a share positive"),
+        Component("dense_loss", "DenseBoxLoss", "detcore_dense.loss:DenseBoxLoss", "A class loss and a box loss"),
+        Component("decoder", "NMSDecoder", "detcore_dense.decoders:NMSDecoder", "The best per level, NMS per class"),
+        Component("decoder", "RPNDecoder", "detcore_dense.decoders:RPNDecoder", "Proposals: NMS per level"),
     ]

@@ -1,0 +1,280 @@
+"""Checkpoints: tensors and plain values only, written at once or not at all, resumed exactly."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detcore.errors import CheckpointError, ComponentError, TrainingError
+from detcore.runner.state import Run
+
+FORMAT = 1
+PLAIN = (Tensor, nn.Parameter, type(None), bool, int, float, str, bytes)
+
+
+@attrs.frozen
+class LoadReport:
+    """What of a file's weights fitted a module.
+
+    Attributes:
+        loaded: Names that fitted.
+        missing: Names of the module that the file has not.
+        unexpected: Names of the file that the module has not.
+        mismatched: Names with other shapes: (in the file, in the module).
+        percent: Of the numbers that make up the module, how many fitted.
+    """
+
+    loaded: Sequence[str]
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    mismatched: Mapping[str, tuple[Sequence[int], Sequence[int]]]
+    percent: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether file and module have the same names and shapes."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        shapes = [f"{name} {_shape(file)} for {_shape(own)}" for name, (file, own) in self.mismatched.items()]
+        parts = [f"loaded {len(self.loaded)} tensors ({self.percent:.1f} % of the parameters)"]
+        for title, names in (("missing", self.missing), ("unexpected", self.unexpected), ("mismatched", shapes)):
+            if names:
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                parts.append(f"{len(names)} {title} ({', '.join(names[:3])}{more})")
+        return ", ".join(parts)
+
+
+def save(run: Run, path: Path) -> None:
+    """Write all that resuming needs; the file is either the old one or the new one, never half of one.
+
+    Raises:
+        TrainingError: A weight is not finite; nothing is written.
+        ComponentError: A callback's state, or ``run.meta``, holds what is not plain.
+        CheckpointError: The file cannot be written.
+    """
+    weights = run.detector.state_dict()
+    _require_finite(weights, f"step {run.step}")
+    checkpoint = {
+        "format": FORMAT,
+        "model": weights,
+        "optimizer": {"type": type(run.optimizer).__name__, "state": run.optimizer.state_dict()},
+        "callbacks": {name: callback.state_dict() for name, callback in run.callbacks.items()},
+        "scaler": run.scaler.state_dict(),
+        "rng": rng_state(run.device),
+        "at": {"epoch": run.epoch, "position": run.position, "step": run.step},
+        "same": _must_be_same(run),
+        "metrics": {name: float(value) for name, value in run.metrics.items()},
+        "preprocess": run.preprocess.settings,
+        "meta": dict(run.meta),
+    }
+    _require_plain(checkpoint, "checkpoint")
+    write_atomically(checkpoint, path)
+
+
+def resume(run: Run, path: Path) -> None:
+    """Put a run that was built alike where the checkpoint's run was; a run that does not fit is left as it is.
+
+    Raises:
+        CheckpointError: The file cannot be read, or is of another architecture, optimizer, data or seed.
+    """
+    checkpoint = read(path)
+    if checkpoint.get("format") != FORMAT:
+        raise CheckpointError(str(path), "holds weights, but not the state of a run", "Load it as weights instead.")
+    for name, ours in _must_be_same(run).items():
+        if checkpoint["same"][name] != ours:
+            found = f"is of a run with {name.replace('_', ' ')} {_short(checkpoint['same'][name])}, not {_short(ours)}"
+            raise CheckpointError(str(path), found, "A run is resumed with what it began with.")
+    fit = compare(run.detector, checkpoint["model"])
+    if not fit.complete:
+        raise CheckpointError(str(path), f"is of another architecture: {fit}")
+    saved, ours = checkpoint["optimizer"], type(run.optimizer).__name__
+    try:
+        if saved["type"] != ours:
+            raise ValueError(f"{saved['type']}, not {ours}")
+        run.optimizer.load_state_dict(saved["state"])
+    except ValueError as error:
+        raise CheckpointError(str(path), f"is of another optimizer: {error}") from error
+    run.detector.load_state_dict(checkpoint["model"])
+    for name, state in checkpoint["callbacks"].items():
+        if name in run.callbacks:
+            run.callbacks[name].load_state_dict(state)
+    if run.scaler.is_enabled() and checkpoint["scaler"]:
+        run.scaler.load_state_dict(checkpoint["scaler"])
+    run.rng, run.metrics = checkpoint["rng"], checkpoint["metrics"]
+    run.epoch, run.position, run.step = (checkpoint["at"][name] for name in ("epoch", "position", "step"))
+
+
+def load_weights(module: nn.Module, path: Path, *, prefix: str = "") -> LoadReport:
+    """Load what fits of a checkpoint, or of a bare state dict, into ``module``; the rest of it stays as it is.
+
+    Args:
+        module: Where to.
+        path: The file.
+        prefix: Only names that begin with it count, without it.
+
+    Raises:
+        CheckpointError: The file cannot be read, holds no weights, or nothing of it fits.
+    """
+    return load_state(module, read_weights(path), str(path), prefix=prefix)
+
+
+def load_state(module: nn.Module, weights: Mapping[str, Tensor], where: str, *, prefix: str = "") -> LoadReport:
+    """As :func:`load_weights`, of tensors at hand that come from ``where``."""
+    weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    report = compare(module, weights)
+    if not report.loaded:
+        raise CheckpointError(where, f"nothing in it fits {type(module).__name__}: {report}")
+    module.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
+    return report
+
+
+def compare(module: nn.Module, weights: Mapping[str, Tensor]) -> LoadReport:
+    """What of ``weights`` fits ``module``; changes nothing."""
+    own = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    shared = {name: (tuple(weights[name].shape), tuple(value.shape)) for name, value in own.items() if name in weights}
+    loaded = [name for name, (file, ours) in shared.items() if file == ours]
+    total = sum(value.numel() for value in own.values())
+    return LoadReport(
+        loaded=loaded,
+        missing=[name for name in own if name not in weights],
+        unexpected=[name for name in weights if name not in own],
+        mismatched={name: shapes for name, shapes in shared.items() if shapes[0] != shapes[1]},
+        percent=100 * sum(own[name].numel() for name in loaded) / max(total, 1),
+    )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A file's content on the CPU; code in it is never run.
+
+    Raises:
+        CheckpointError: There is no such file, it is cut short, holds code, or is something else.
+    """
+    where = str(path)
+    if not path.is_file():
+        raise CheckpointError(where, "is a folder, not a file" if path.is_dir() else "does not exist")
+    try:
+        with path.open("rb") as file:
+            head = file.read(2)
+    except OSError as error:
+        raise CheckpointError(where, f"cannot be read: {error.strerror}") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if isinstance(error, UnpicklingError) and (code or head.startswith(b"\x80")):
+            found = f"holds code ({code[1] if code else 'a pickle'}), which is not run"
+            raise CheckpointError(where, found, "Save model.state_dict() alone.") from error
+        cut = head == b"PK" and not zipfile.is_zipfile(path)
+        raise CheckpointError(where, "is cut short or damaged" if cut else "is not a checkpoint") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(where, f"holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def write_atomically(content: Any, path: Path) -> None:
+    """``torch.save`` to a file beside, which then takes the place of ``path``.
+
+    Raises:
+        CheckpointError: The system does not let it, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(str(path), f"cannot be written: {error}") from error
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch (all devices), numpy and random."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def rng_state(device: torch.device) -> dict[str, Any]:
+    """The states of all random generators, in tensors and plain values."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    state = {"torch": torch.get_rng_state(), "numpy": [kind, [int(key) for key in keys], *rest]}
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state()
+    return {**state, "random": random.getstate()}
+
+
+def restore_rng(state: Mapping[str, Any], device: torch.device) -> None:
+    """Put all random generators where they were; those of a device where the run was on one of that type."""
+    torch.set_rng_state(state["torch"])
+    np.random.set_state(tuple(state["numpy"]))
+    random.setstate(state["random"])
+    if device.type in state:
+        torch.get_device_module(device).set_rng_state(state[device.type])
+
+
+def _must_be_same(run: Run) -> dict[str, Any]:
+    """What a resumed run must share with the one that wrote the checkpoint."""
+    return {
+        "classes": list(run.loader.dataset.classes),
+        "steps_per_epoch": len(run.loader),
+        "batch_size": run.loader.batch_size,
+        "seed": run.seed,
+    }
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint, or of a bare state dict, by name; see :func:`read`."""
+    content = read(path)
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise CheckpointError(str(path), "holds no weights")
+    return tensors
+
+
+def _require_finite(weights: Mapping[str, Any], where: str) -> None:
+    finite = {name: value.isfinite().all() for name, value in weights.items() if isinstance(value, Tensor)}
+    bad = [name for name, good in zip(finite, torch.stack([*finite.values()]).tolist(), strict=True) if not good]
+    if bad:
+        raise TrainingError(where, f"weights are not finite: {', '.join(bad[:3])}", "No checkpoint was written.")
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """Tensors, plain values, and lists, tuples and mappings of them: what loads without running code."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _require_plain(key, f"{where}: key {key!r}")
+            _require_plain(item, f"{where}.{key}")
+    elif type(value) in (list, tuple):
+        for number, item in enumerate(value):
+            _require_plain(item, f"{where}[{number}]")
+    elif type(value) not in PLAIN:
+        found = f"{type(value).__module__}.{type(value).__qualname__} is neither a tensor nor a plain value"
+        raise ComponentError(where, found)
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    return f"{', '.join(map(str, value[:3]))}{', ...' if len(value) > 3 else ''} ({len(value)})"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"

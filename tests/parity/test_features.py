@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any
 
 import attrs
-import golden
 import pytest
 import torch
 from detcore.layers import BN
 from detcore_fpn.fpn import FPN
 from detcore_resnet.resnet import ResNet
+from parity import golden
 from torch import nn
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

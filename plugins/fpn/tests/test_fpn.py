@@ -126,14 +126,14 @@ def test_gradients_reach_every_parameter(extra: Any) -> None:
     ("options", "message"),
     [
         ({"num_outs": 2, "extra": "max_pool"},
-         "FPN: num_outs: 2, but 3 maps are read. Give as many or more, or read fewer by start_level and end_level."),
+         "num_outs: 2, but 3 maps are read. Give as many or more, or read fewer by start_level and end_level."),
         ({"num_outs": 5},
-         "FPN: num_outs: 5, but 3 maps are read and nothing says how to make more. "
+         "num_outs: 5, but 3 maps are read and nothing says how to make more. "
          'Give extra = "max_pool", "on_input", "on_lateral" or "on_output".'),
         ({"start_level": 3},
-         "FPN: start_level: start_level = 3 and end_level = -1 of 3 maps. Give 0 <= start_level <= end_level <= 2."),
+         "start_level: start_level = 3 and end_level = -1 of 3 maps. Give 0 <= start_level <= end_level <= 2."),
         ({"end_level": 3},
-         "FPN: start_level: start_level = 0 and end_level = 3 of 3 maps. Give 0 <= start_level <= end_level <= 2."),
+         "start_level: start_level = 0 and end_level = 3 of 3 maps. Give 0 <= start_level <= end_level <= 2."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_said_in_one_line(options: dict[str, Any], message: str) -> None:

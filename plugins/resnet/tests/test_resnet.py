@@ -1,4 +1,4 @@
-"""ResNet: what it declares, what stays frozen, and that torchvision's weights give torchvision's maps."""
+"""what it declares, what stays frozen, and that torchvision's weights give torchvision's maps."""
 
 from __future__ import annotations
 
@@ -182,17 +182,17 @@ def test_blocks_have_the_shapes_they_say() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"depth": 51}, "ResNet: depth: there is no ResNet-51. Depths are 18, 34, 50, 101, 152."),
+        ({"depth": 51}, "depth: there is no ResNet-51. Depths are 18, 34, 50, 101, 152."),
         ({"strides": (1, 2)},
-         "ResNet: dilations: 2 strides and 4 dilations. Each of the up to 4 stages has one stride and one dilation."),
+         "dilations: 2 strides and 4 dilations. Each of the up to 4 stages has one stride and one dilation."),
         ({"out_indices": (1, 4)},
-         "ResNet: out_indices: [1, 4]. Give stages from 0 to 3, each once, in rising order."),
+         "out_indices: [1, 4]. Give stages from 0 to 3, each once, in rising order."),
         ({"out_indices": (2, 1)},
-         "ResNet: out_indices: [2, 1]. Give stages from 0 to 3, each once, in rising order."),
-        ({"out_indices": ()}, "ResNet: out_indices: []. Give stages from 0 to 3, each once, in rising order."),
-        ({"frozen_stages": 5}, "ResNet: frozen_stages: 5. Give -1 (none) to 4 (all)."),
+         "out_indices: [2, 1]. Give stages from 0 to 3, each once, in rising order."),
+        ({"out_indices": ()}, "out_indices: []. Give stages from 0 to 3, each once, in rising order."),
+        ({"frozen_stages": 5}, "frozen_stages: 5. Give -1 (none) to 4 (all)."),
         ({"depth": 18, "groups": 32},
-         "ResNet: groups: 32 groups of base width 64 in a ResNet-18. "
+         "groups: 32 groups of base width 64 in a ResNet-18. "
          "Only bottlenecks (depth 50 and more) have groups."),
     ],
 )  # fmt: skip

@@ -153,18 +153,18 @@ def test_hints_resolve() -> None:
     ("name", "options", "message"),
     [
         ("vit_tiny_patch16_224", {},
-         "timm/vit_tiny_patch16_224: out_indices: its maps have the strides 16, 16, 16: no pyramid. "
+         "out_indices: its maps have the strides 16, 16, 16: no pyramid. "
          "Choose a convolutional or hierarchical model, or one map with out_indices."),
         ("maxvit_pico_rw_256", {},
-         "timm/maxvit_pico_rw_256: options: an image of 64x96 pixels does not pass: "
+         "options: an image of 64x96 pixels does not pass: "
          "AssertionError: width (12) must be divisible by window (8). "
          "If it is made for one size, give that: options = {img_size = [640, 640]}."),
         ("resnet18", {"options": {"in_chans": 4, "pretrained": True}},
-         "timm/resnet18: options: in_chans, pretrained cannot be given here. "
+         "options: in_chans, pretrained cannot be given here. "
          "Images have 3 channels; out_indices and pretrained stand beside options."),
         ("resnet18", {"options": {"depth": 3}},
-         "timm/resnet18: timm * cannot make it: TypeError: *unexpected keyword argument 'depth'"),
-        ("resnet18", {"out_indices": (7,)}, "timm/resnet18: timm * cannot make it: IndexError: *"),
+         "timm * cannot make resnet18: TypeError: *unexpected keyword argument 'depth'"),
+        ("resnet18", {"out_indices": (7,)}, "timm * cannot make resnet18: IndexError: *"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_said_in_one_line(name: str, options: dict[str, Any], message: str) -> None:

@@ -194,17 +194,17 @@ def test_hints_resolve() -> None:
     ("name", "options", "message"),
     [
         ("alexnet", {},
-         "torchvision/alexnet: it has no maps that lie on the image: no pyramid. Choose another model."),
-        ("vit_b_16", {"options": {"num_layers": 1}}, "torchvision/vit_b_16: torchvision * cannot make it: TypeError: *"),
+         "alexnet has no maps that lie on the image: no pyramid. Choose another model."),
+        ("vit_b_16", {"options": {"num_layers": 1}}, "torchvision * cannot make vit_b_16: TypeError: *"),
         ("maxvit_t", {},
-         "torchvision/maxvit_t: options: a small image does not pass: *. "
+         "options: a small image does not pass: *. "
          "If it is made for one size, give that: options = {input_size = [448, 448]}."),
         ("resnet18", {"out_indices": (1, 5)},
-         "torchvision/resnet18: out_indices: [1, 5]. Give rising numbers from 0 to 4, for the strides 2, 4, 8, 16, 32."),
+         "out_indices: [1, 5]. Give rising numbers from 0 to 4, for the strides 2, 4, 8, 16, 32."),
         ("resnet18", {"options": {"weights": "DEFAULT"}},
-         "torchvision/resnet18: options: weights cannot be given here. Give pretrained = true beside options."),
+         "options: weights cannot be given here. Give pretrained = true beside options."),
         ("resnet18", {"options": {"depth": 3}},
-         "torchvision/resnet18: torchvision * cannot make it: TypeError: *unexpected keyword argument 'depth'"),
+         "torchvision * cannot make resnet18: TypeError: *unexpected keyword argument 'depth'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_said_in_one_line(name: str, options: dict[str, Any], message: str) -> None:

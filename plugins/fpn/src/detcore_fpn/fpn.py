@@ -109,7 +109,7 @@ def _levels(start: int, end: int, num_maps: int) -> range:
     last = end + num_maps if end < 0 else end
     if not 0 <= start <= last < num_maps:
         found = f"start_level = {start} and end_level = {end} of {num_maps} maps"
-        raise ConfigError("FPN: start_level", found, f"Give 0 <= start_level <= end_level <= {num_maps - 1}.")
+        raise ConfigError("start_level", found, f"Give 0 <= start_level <= end_level <= {num_maps - 1}.")
     return range(start, last + 1)
 
 
@@ -118,11 +118,11 @@ def _extras(num_outs: int | None, read: int, extra: str | None) -> int:
     extras = 0 if num_outs is None else num_outs - read
     if extras < 0:
         found = f"{num_outs}, but {read} maps are read"
-        raise ConfigError("FPN: num_outs", found, "Give as many or more, or read fewer by start_level and end_level.")
+        raise ConfigError("num_outs", found, "Give as many or more, or read fewer by start_level and end_level.")
     if extras > 0 and extra is None:
         found = f"{num_outs}, but {read} maps are read and nothing says how to make more"
         fix = 'Give extra = "max_pool", "on_input", "on_lateral" or "on_output".'
-        raise ConfigError("FPN: num_outs", found, fix)
+        raise ConfigError("num_outs", found, fix)
     return extras
 
 

@@ -1,4 +1,4 @@
-"""ResNet: Deep Residual Learning for Image Recognition (He, Zhang, Ren and Sun, CVPR 2016).
+"""Deep Residual Learning for Image Recognition (He, Zhang, Ren and Sun, CVPR 2016).
 
 Parameters are named as torchvision names them, so that its checkpoints and those of the toolboxes after it fit.
 """
@@ -292,19 +292,19 @@ def _check(
     depth: int, out_indices: Sequence[int], frozen_stages: int, strides: Sequence[int], dilations: Sequence[int]
 ) -> None:
     if depth not in DEPTHS:
-        raise ConfigError("ResNet: depth", f"there is no ResNet-{depth}", f"Depths are {', '.join(map(str, DEPTHS))}.")
+        raise ConfigError("depth", f"there is no ResNet-{depth}", f"Depths are {', '.join(map(str, DEPTHS))}.")
     if len(strides) != len(dilations) or len(strides) > 4:
         found = f"{len(strides)} strides and {len(dilations)} dilations"
-        raise ConfigError("ResNet: dilations", found, "Each of the up to 4 stages has one stride and one dilation.")
+        raise ConfigError("dilations", found, "Each of the up to 4 stages has one stride and one dilation.")
     last = len(strides) - 1
     if not out_indices or list(out_indices) != sorted({*out_indices}) or out_indices[0] < 0 or out_indices[-1] > last:
         fix = f"Give stages from 0 to {last}, each once, in rising order."
-        raise ConfigError("ResNet: out_indices", f"{list(out_indices)}", fix)
+        raise ConfigError("out_indices", f"{list(out_indices)}", fix)
     if not -1 <= frozen_stages <= len(strides):
-        raise ConfigError("ResNet: frozen_stages", f"{frozen_stages}", f"Give -1 (none) to {len(strides)} (all).")
+        raise ConfigError("frozen_stages", f"{frozen_stages}", f"Give -1 (none) to {len(strides)} (all).")
 
 
 def _check_groups(depth: int, groups: int, base_width: int) -> None:
     if DEPTHS[depth][0] is BasicBlock and (groups, base_width) != (1, 64):
         found = f"{groups} groups of base width {base_width} in a ResNet-{depth}"
-        raise ConfigError("ResNet: groups", found, "Only bottlenecks (depth 50 and more) have groups.")
+        raise ConfigError("groups", found, "Only bottlenecks (depth 50 and more) have groups.")

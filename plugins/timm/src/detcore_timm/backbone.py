@@ -93,18 +93,20 @@ class TimmBackbone(Backbone):
         reserved = sorted({"in_chans", "features_only", "out_indices", "pretrained"} & set(options))
         if reserved:
             fix = "Images have 3 channels; out_indices and pretrained stand beside options."
-            raise self._error("options", f"{', '.join(reserved)} cannot be given here", fix)
+            raise ConfigError("options", f"{', '.join(reserved)} cannot be given here", fix)
         given = dict(options) if out_indices is None else {**options, "out_indices": tuple(out_indices)}
         try:
             return _any_size(self.model_name, pretrained=pretrained, features_only=True, **given)
         except Exception as error:
-            raise self._error("", f"timm {timm.__version__} cannot make it: {_one_line(error)}") from error
+            raise ConfigError(
+                "", f"timm {timm.__version__} cannot make {self.model_name}: {_one_line(error)}"
+            ) from error
 
     def _check_pyramid(self, strides: Sequence[int]) -> None:
         if any(deeper <= shallower for shallower, deeper in pairwise(strides)):
             found = f"its maps have the strides {', '.join(map(str, strides))}: no pyramid"
             fix = "Choose a convolutional or hierarchical model, or one map with out_indices."
-            raise self._error("out_indices", found, fix)
+            raise ConfigError("out_indices", found, fix)
 
     def _try(self, size: int | Sequence[int] | None) -> None:
         """One small image: what cannot work, and maps that do not lie on the image, come to light before training."""
@@ -118,15 +120,12 @@ class TimmBackbone(Backbone):
         except Exception as error:
             found = f"an image of {height}x{width} pixels does not pass: {_one_line(error)}"
             fix = "If it is made for one size, give that: options = {img_size = [640, 640]}."
-            raise self._error("options", found, fix) from error
+            raise ConfigError("options", found, fix) from error
         found_shapes = [tuple(each.shape[1:]) for each in maps]
         right = [(c, height // s, width // s) for c, s in zip(self.out_channels, self.strides, strict=True)]
         if found_shapes != right:
             found = f"an image of {height}x{width} pixels gives maps of {found_shapes}, not {right}"
-            raise self._error("", found, "Its maps do not lie on the image: choose another model.")
-
-    def _error(self, key: str, found: str, fix: str = "") -> ConfigError:
-        return ConfigError(f"timm/{self.model_name}{': ' if key else ''}{key}", found, fix)
+            raise ConfigError("", found, "Its maps do not lie on the image: choose another model.")
 
 
 def _any_size(name: str, **options: Any) -> nn.Module:

@@ -101,13 +101,15 @@ class TorchvisionBackbone(Backbone):
 
     def _create(self, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
         if "weights" in options:
-            raise self._error("options", "weights cannot be given here", "Give pretrained = true beside options.")
+            raise ConfigError("options", "weights cannot be given here", "Give pretrained = true beside options.")
         try:
             model: nn.Module = torchvision.models.get_model(
                 self.model_name, weights="DEFAULT" if pretrained else None, **options
             )
         except Exception as error:
-            raise self._error("", f"torchvision {torchvision.__version__} cannot make it: {one_line(error)}") from error
+            raise ConfigError(
+                "", f"torchvision {torchvision.__version__} cannot make {self.model_name}: {one_line(error)}"
+            ) from error
         return model
 
     def _find(self, model: nn.Module, size: Sequence[int] | None) -> Sequence[Level]:
@@ -116,9 +118,11 @@ class TorchvisionBackbone(Backbone):
         except Exception as error:
             found = f"a small image does not pass: {one_line(error)}"
             fix = "If it is made for one size, give that: options = {input_size = [448, 448]}."
-            raise self._error("options", found, fix) from error
+            raise ConfigError("options", found, fix) from error
         if not levels:
-            raise self._error("", "it has no maps that lie on the image: no pyramid", "Choose another model.")
+            raise ConfigError(
+                "", f"{self.model_name} has no maps that lie on the image: no pyramid", "Choose another model."
+            )
         return levels
 
     def _choose(self, levels: Sequence[Level], out_indices: Sequence[int] | None) -> Sequence[Level]:
@@ -129,11 +133,8 @@ class TorchvisionBackbone(Backbone):
         if not indices or indices != sorted({*indices}) or indices[0] < 0 or indices[-1] >= count:
             strides = ", ".join(str(level.stride) for level in levels)
             fix = f"Give rising numbers from 0 to {count - 1}, for the strides {strides}."
-            raise self._error("out_indices", f"{list(out_indices)}", fix)
+            raise ConfigError("out_indices", f"{list(out_indices)}", fix)
         return [levels[index] for index in indices]
-
-    def _error(self, key: str, found: str, fix: str = "") -> ConfigError:
-        return ConfigError(f"torchvision/{self.model_name}{': ' if key else ''}{key}", found, fix)
 
 
 def find_levels(model: nn.Module, size: tuple[int, int]) -> Sequence[Level]:

@@ -78,7 +78,9 @@ class TorchvisionDetector(Detector):
                 **options,
             )
         except Exception as error:
-            raise self._error("", f"torchvision {torchvision.__version__} cannot make it: {one_line(error)}") from error
+            raise ConfigError(
+                "", f"torchvision {torchvision.__version__} cannot make {self.model_name}: {one_line(error)}"
+            ) from error
         self.model.transform = PadOnly(self.model.transform.size_divisible)
 
     def losses(self, batch: Batch) -> Losses:
@@ -138,19 +140,16 @@ class TorchvisionDetector(Detector):
     def _check_options(self, options: Mapping[str, Any], known: set[str]) -> None:
         for name in options:
             if name in RESERVED:
-                raise self._error("options", f"{name} cannot be given here", f"Give {RESERVED[name]}.")
+                raise ConfigError("options", f"{name} cannot be given here", f"Give {RESERVED[name]}.")
             if name not in known - {"kwargs"}:
-                raise self._error("options", f"{name} is not one of its arguments", did_you_mean(name, known))
+                raise ConfigError("options", f"{name} is not one of its arguments", did_you_mean(name, known))
 
     def _check_classes(self) -> None:
         weights: Any = torchvision.models.get_model_weights(self.model_name)
         fits = len(weights.DEFAULT.meta["categories"]) - self.first_label
         if self.num_classes != fits:
             found = f"pretrained weights of {fits} classes for {self.num_classes}"
-            raise self._error("pretrained", found, "Give pretrained_backbone = true instead.")
-
-    def _error(self, key: str, found: str, fix: str = "") -> ConfigError:
-        return ConfigError(f"torchvision/{self.model_name}{': ' if key else ''}{key}", found, fix)
+            raise ConfigError("pretrained", found, "Give pretrained_backbone = true instead.")
 
 
 class PadOnly(nn.Module):

@@ -244,8 +244,8 @@ class Case:
         if curve:
             self.check_curve(detector, batch)
 
-    def check_gradients(self, module: nn.Module, names: Mapping[str, str]) -> None:
-        """The L2 norm of each trainable parameter's gradient (none counts as 0) and of all together."""
+    def check_gradients(self, module: nn.Module, names: Mapping[str, str], tolerance: float = 1e-4) -> None:
+        """The L2 norm of each trainable parameter's gradient (none counts as 0; ten times the tolerance), and of all."""
         norms = {
             names[ours]: 0.0 if parameter.grad is None else float(parameter.grad.double().norm())
             for ours, parameter in module.named_parameters()
@@ -257,11 +257,11 @@ class Case:
         _raise_all(problems)
         total = float(self.arrays["grad_norm"])
         pairs = {"grad_norm": (float(np.linalg.norm(list(norms.values()))), total)}
-        problems = _relative_problems(pairs, 1e-4)
+        problems = _relative_problems(pairs, tolerance)
         pairs = {
             name: (norms[name], float(norm)) for name, norm in zip(trainable, self.arrays["grad_norms"], strict=True)
         }
-        _raise_all(problems + _relative_problems(pairs, 1e-3, floor=1e-3 * total))
+        _raise_all(problems + _relative_problems(pairs, 10 * tolerance, floor=1e-3 * total))
 
     def check_curve(self, detector: Detector, batch: Batch) -> None:
         """The total loss at each step of SGD; the detector is in train mode and has the first step's buffers."""

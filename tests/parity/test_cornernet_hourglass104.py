@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import torch
 from detcore.detectors import OneStage
-from detcore.interfaces import Loss
+from detcore.structures import total_loss
 from detcore_cornernet.cornernet import CornerHead, CornerMaps, CornerPair, Pairing
 from detcore_cornernet.losses import AssociativeEmbeddingLoss, GaussianFocalLoss
 from detcore_hourglass.hourglass import Hourglass
+from detcore_losses.boxes import SmoothL1Loss
 from parity import golden
-from torch import Tensor, nn
+from torch import Tensor
 
 LOSSES = {"loss_heatmap": "det_loss", "loss_offset": "off_loss", "loss_pull": "pull_loss", "loss_push": "push_loss"}
 
@@ -44,24 +46,13 @@ reference_name = golden.rename(
 )
 
 
-class SmoothL1(Loss):
-    """The loss of the offsets; it is a stand-in, so that this test needs no other plugin."""
-
-    def forward(
-        self, input: Tensor, target: Tensor, weight: Tensor | None = None, avg_factor: Tensor | float | None = None
-    ) -> Tensor:
-        assert weight is not None
-        assert avg_factor is not None
-        return (nn.functional.smooth_l1_loss(input, target, reduction="none") * weight[:, None]).sum() / avg_factor
-
-
 def head() -> CornerHead:
     return CornerHead(
         num_classes=3,
         in_channels=(256, 256),
         loss_heatmap=GaussianFocalLoss(),
         loss_embedding=AssociativeEmbeddingLoss(pull_weight=0.1, push_weight=0.1),
-        loss_offset=SmoothL1(),
+        loss_offset=SmoothL1Loss(),
         pairing=Pairing(clip=False),
     )
 
@@ -97,8 +88,24 @@ def test_features_raw_maps_and_detections_are_those_of_the_reference(case: golde
     case.check_detections(detector.head.detections(predictions, batch))
 
 
-def test_losses_gradients_and_six_steps_are_those_of_the_reference(case: golden.Case, detector: OneStage) -> None:
-    case.check_training(detector, case.fill(detector, reference_name), LOSSES)
+def test_losses_and_gradients_are_those_of_the_reference(case: golden.Case, detector: OneStage) -> None:
+    """With two threads of one machine all gradients agree to 4e-7. Yet the order of sums decides which cells are the
+    maxima of corner pooling: with one thread their norm is off by 8e-4, without oneDNN by 9e-4, in float64 by 2e-4."""
+    names = case.fill(detector, reference_name)
+    losses = detector.train().losses(case.batch())
+    case.check_losses(losses, LOSSES)
+    detector.zero_grad()
+    total_loss(losses).backward()
+    case.check_gradients(detector, names, tolerance=3e-3)
+
+
+@pytest.mark.slow
+def test_three_steps_are_those_of_the_reference(case: golden.Case, detector: OneStage) -> None:
+    """Three of its six: then rounding rules. In float64 the third is off by 1.7e-3, and noise of 1e-6 on the images
+    moves the fourth by 2e-3, the tolerance: batch norms over eight cells, and maxima of corner pooling that switch."""
+    case.fill(detector, reference_name)
+    first = attrs.evolve(case, arrays={**case.arrays, "curve": case.arrays["curve"][:3]})
+    first.check_curve(detector.train(), case.batch())
 
 
 def test_detections_of_constructed_maps_are_those_of_the_reference() -> None:

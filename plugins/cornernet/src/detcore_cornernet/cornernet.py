@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import attrs
 import torch
+from detcore.distributed import reduce_mean
 from detcore.errors import ConfigError
 from detcore.interfaces import Channels, DenseHead, Factory, Features, Loss, Norm, NumClasses, Section
 from detcore.layers import BN, ConvNormAct
@@ -344,9 +345,9 @@ class CornerHead(DenseHead):
     Args:
         num_classes: C.
         in_channels: One value per stack; each stack has its own branches.
-        loss_heatmap: Of the heat logits, divided by the number of corner cells.
+        loss_heatmap: Of the heat logits; its mean is over the cells of corners, averaged over ranks.
         loss_embedding: Of the tags.
-        loss_offset: Of the offsets in the cells of corners, divided by the number of these cells.
+        loss_offset: Of the offsets in the cells of corners; its mean is over these cells, averaged over ranks.
         pairing: How corners become detections.
         norm: Builds the norms of corner pooling.
     """
@@ -390,13 +391,13 @@ class CornerHead(DenseHead):
         return {"loss_heatmap": (heat[0] + heat[1]) / 2, "loss_offset": (offset[0] + offset[1]) / 2} | tag_losses
 
     def _heat_loss(self, maps: CornerMaps, target: CornerTargets) -> Tensor:
-        count = (target.heat == 1).sum().clamp(min=1)
+        count = reduce_mean((target.heat == 1).sum().float()).clamp(min=1)
         loss: Tensor = self.loss_heatmap(maps.heat, target.heat, avg_factor=count)
         return loss
 
     def _offset_loss(self, maps: CornerMaps, target: CornerTargets) -> Tensor:
         found, wanted = at(maps.offset, target.cell).flatten(0, 1), target.offset.flatten(0, 1)
-        count = target.weight.sum().clamp(min=1)
+        count = reduce_mean(target.weight.sum()).clamp(min=1)
         loss: Tensor = self.loss_offset(found, wanted, target.weight.flatten(), avg_factor=count)
         return loss
 

@@ -15,10 +15,10 @@ from detcore.config import Config, dump, fold_graph, read_graph
 from detcore.data import Loader
 from detcore.errors import CheckpointError, ConfigError, DataError
 from detcore.interfaces import Dataset, Detector, Flow
+from detcore.loading import load_weights, read
 from detcore.plugins import discover, resolve_dist
 from detcore.preprocess import Preprocess
 from detcore.recipe import Recipe, TrainSettings, ValSettings
-from detcore.runner import checkpoint as checkpoints
 from detcore.runner.evaluate import evaluate as score
 from detcore.runner.logs import ConsoleLog, JsonlLog
 from detcore.runner.optim import build_optimizer
@@ -68,6 +68,8 @@ def build(config: Config, catalog: Catalog, device: str | None = None, *, wanted
     classes = _agreed_classes(config, {key: split.dataset for key, split in splits.items() if split}, names)
     torch.manual_seed(checked.build("seed"))
     model = checked.build("model", class_flow(config, classes))
+    for line in checked.reports:
+        print(line)
     on = _device(device or checked.build("device"))
     return Parts(
         model=model.to(on),
@@ -118,11 +120,11 @@ def prepare(parts: Parts, folder: Path) -> Run:
 
 def load_checkpoint(parts: Parts, path: Path) -> None:
     """The weights of a checkpoint into the model; its classes must be the config's."""
-    classes = checkpoints.read(path).get("meta", {}).get("classes", list(parts.classes))
+    classes = read(path).get("meta", {}).get("classes", list(parts.classes))
     if classes != list(parts.classes):
         found = f"was trained on the classes {', '.join(classes)}, the config has {', '.join(parts.classes)}"
         raise CheckpointError(str(path), found)
-    loaded = checkpoints.load_weights(parts.model, path)
+    loaded = load_weights(parts.model, path)
     if not loaded.complete:
         raise CheckpointError(str(path), f"is of another architecture: {loaded}")
 

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 from torch import nn
 
-from detcore import signature
+from detcore import signature, weights
 from detcore.catalog import Catalog, Namespace
 from detcore.config import Config, Table
 from detcore.errors import ComponentError, ConfigError, Problems, UserError, did_you_mean, raise_all
@@ -33,7 +33,7 @@ class Node:
     Attributes:
         table: Where it stands in the config.
         call: The class or function that the table names.
-        label: ``assigner FCOSAssigner (detcore-fcos 0.1.0)``, for messages.
+        label: ``assigner TinyAssigner (detcore-tiny 0.1.0)``, for messages.
         interface: What the result must implement; None for a section.
         parameters: Of ``call``, those that a config may set.
         values: Plain values of the table, as the hints want them.
@@ -54,13 +54,14 @@ class Node:
 # ---------------------------------------------------------------------------------------------------------- planning
 
 
-def plan(config: Config, catalog: Catalog, root: type) -> Plan:
+def plan(config: Config, catalog: Catalog, root: type, *, load_weights: bool = True) -> Plan:
     """Hold the whole table against the signatures of what it names.
 
     Args:
         config: The folded config.
         catalog: What is installed.
         root: The section that the whole table is; its parameters are the keys of the top level.
+        load_weights: Whether building will load the weights that components name.
 
     Raises:
         UserError: All problems at once.
@@ -68,7 +69,7 @@ def plan(config: Config, catalog: Catalog, root: type) -> Plan:
     planner = _Planner(config, catalog)
     node = planner.section(config.table, root)
     raise_all(planner.errors)
-    return Plan(node)
+    return Plan(node, catalog, load_weights)
 
 
 class _Planner:
@@ -229,10 +230,16 @@ class Plan:
 
     Args:
         root: The node of the whole table.
+        catalog: Where weight sources are looked up.
+        load_weights: Whether ``weights`` keys are obeyed; else components stay as they are initialised.
     """
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, catalog: Catalog, load_weights: bool = True) -> None:
         self.root = root
+        self.reports: list[str] = []
+        """What became of every ``weights`` key that was met so far, a line each."""
+        self._catalog = catalog
+        self._load_weights = load_weights
         self._labels: dict[int, tuple[object, str]] = {}  # the object is held so that its id stays its own
 
     def __contains__(self, key: str) -> bool:
@@ -253,7 +260,7 @@ class Plan:
 
     def _build(self, node: Node, flow: Flow) -> Any:
         values = dict(node.values)
-        for name, parameter in node.parameters.items():
+        for parameter in node.parameters.values():
             if parameter.flow is not None:
                 self._fill(node, parameter, flow, values)
         defaults = {name: each.default for name, each in node.parameters.items() if not each.required}
@@ -309,7 +316,16 @@ class Plan:
             problem = _broken_promise(built, node.interface)
             if problem:
                 raise ComponentError(node.table.where(), f"{node.label} {problem}")
+        if self._load_weights and "weights" in node.table and "weights" not in node.parameters:
+            self._load(node, built)
         return built
+
+    def _load(self, node: Node, built: Any) -> None:
+        where = node.table.where("weights")
+        if not isinstance(built, nn.Module):
+            raise ConfigError(where, f"{node.label} has no weights")
+        report = weights.load(built, plain(node.table["weights"]), where, self._catalog)
+        self.reports.append(f"weights of {node.label}: {report}")
 
 
 def _flowing(parameter: Parameter, flow: Flow) -> Any:

@@ -1,7 +1,7 @@
 """What is installed: records of components, and how a name in a config becomes an imported object. Imports no torch.
 
-A component is a name of a kind (``FPN`` is a ``neck``) with the address of its code; a namespace opens a whole library
-for a kind without listing it; a kind has an interface. Code behind an address is imported when it is first asked for.
+A component is a name of a kind (``TinyNeck`` is a ``neck``) with the address of its code; a namespace opens a whole
+library for a kind without listing it; a kind has an interface. Code behind an address is imported when it is first asked for.
 """
 
 from __future__ import annotations
@@ -285,7 +285,7 @@ class Catalog:
         return f"Install it: pip install {provider}." if provider else ""
 
     def near(self, kind: str | None, name: str) -> list[str]:
-        """``FCOSAssigner (assigner)``: the nearest names over all kinds, those of plugins that could be installed too.
+        """``TinyAssigner (assigner)``: the nearest names over all kinds, those of plugins that could be installed too.
 
         Members of namespaces are among them only for ``kind``, and only where the library is imported already.
         """
@@ -324,7 +324,7 @@ def known() -> Mapping[str, Mapping[str, str]]:
 
 
 def split(name: str) -> tuple[str, str]:
-    """``timm/resnet18`` -> (``timm``, ``resnet18``); a bare name has the prefix ``""``."""
+    """``timm/tiny`` -> (``timm``, ``tiny``); a bare name has the prefix ``""``."""
     prefix, slash, bare = name.partition("/")
     return (prefix, bare) if slash else ("", name)
 

@@ -10,8 +10,8 @@ class UserError(Exception):
     """Something the user can mend. The command line prints it without a traceback and exits with 2.
 
     Args:
-        where: File and key, e.g. ``configs/fcos.toml: model.head.assigner.radious``.
-        found: What is there, e.g. ``not a parameter of assigner FCOSAssigner``.
+        where: File and key, e.g. ``configs/my.toml: model.head.assigner.radious``.
+        found: What is there, e.g. ``not a parameter of assigner TinyAssigner``.
         fix: What would be right, e.g. ``Did you mean "radius"?``; may be empty.
 
     Attributes:

@@ -14,15 +14,22 @@ and an entry point of the group ``detcore.commands`` adds a click command to ``c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import pluggy
 
 from detcore.catalog import Component, Kind, Namespace
 
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
 hookspec = pluggy.HookspecMarker("detcore")
-hookimpl: Any = pluggy.HookimplMarker("detcore")
+_implements = pluggy.HookimplMarker("detcore")
+
+
+def hookimpl(function: FunctionT) -> FunctionT:
+    """Marks a plugin's function as the hook of its name."""
+    return _implements(function)
 
 
 @hookspec
@@ -39,7 +46,7 @@ def detcore_components() -> Sequence[Component | Namespace | Kind]:
 def detcore_weight_sources() -> Mapping[str, str]:
     """Called once at discovery, after ``detcore_components``.
 
-    Returns URL scheme -> ``"pkg.mod:function"``. For ``weights = "torchvision://resnet50"`` the function that
-    ``torchvision`` stands for is imported and called with ``"resnet50"``; it returns a state dict (name -> tensor).
+    Returns URL scheme -> ``"pkg.mod:function"``. For ``weights = "zoo://tiny"`` the function that
+    ``zoo`` stands for is imported and called with ``"tiny"``; it returns a state dict (name -> tensor).
     """
     raise NotImplementedError

@@ -71,7 +71,7 @@ def evaluate(
 def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
     """Hold a config against what is installed and wire its model; no data is touched. Returns lines of a report."""
     config, catalog = load(source, sets, swaps)
-    checked = plan(config, catalog, Recipe)
+    checked = plan(config, catalog, Recipe, load_weights=False)
     classes = checked.build("classes")
     lines = [f"warning: {warning}" for warning in config.warnings]
     if "model" in checked and classes is not None:

@@ -178,7 +178,7 @@ class Mismatch(Exception):
 
 
 def convert(value: Any, hint: Any) -> Any:
-    """``value`` (plain TOML: dict, list, scalar, None) as ``hint`` wants it: list to tuple, int to float, nothing laxer.
+    """``value`` (plain TOML: dict, list, scalar, None) as ``hint`` wants it: list to tuple, int to float, no laxer.
 
     Raises:
         Mismatch: It does not fit.

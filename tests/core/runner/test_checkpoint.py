@@ -15,8 +15,9 @@ import torch
 from core.runner.tiny import TinyDataset, TinyDetector, tiny_run
 from detcore.errors import CheckpointError, ComponentError, UserError
 from detcore.interfaces import Callback
+from detcore.loading import compare, load_weights, read
 from detcore.runner import checkpoint as module
-from detcore.runner.checkpoint import compare, load_weights, read, resume, save, write_atomically
+from detcore.runner.checkpoint import resume, save, write_atomically
 from detcore.runner.state import Run
 from detcore.runner.train import train
 from detcore.schedules import Cosine

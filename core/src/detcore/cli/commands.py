@@ -51,7 +51,7 @@ def group() -> None:
 def train(**options: Any) -> None:
     """Check CONFIG, then train it.
 
-    Example: core-run train fcos_r50.toml --set optimizer.lr=0.02 --resume auto
+    Example: core-run train my.toml --set optimizer.lr=0.02 --resume auto
     """
     from detcore import run
 
@@ -67,7 +67,7 @@ def train(**options: Any) -> None:
 def evaluate(**options: Any) -> None:
     """Evaluate CHECKPOINT on the validation data of CONFIG.
 
-    Example: core-run eval fcos_r50.toml runs/fcos_r50/last.pt --device cuda
+    Example: core-run eval my.toml runs/my/checkpoints/last.pt --device cuda
     """
     from detcore import run
 
@@ -81,7 +81,7 @@ def evaluate(**options: Any) -> None:
 def check(config: str, sets: tuple[str, ...], swaps: tuple[str, ...], no_build: bool) -> None:
     """Report everything that is wrong with CONFIG, at once.
 
-    Example: core-run check fcos_r50.toml --swap model.backbone=TinyNet
+    Example: core-run check my.toml --swap model.backbone=TinyNet
     """
     if no_build:
         from detcore.cli import light
@@ -103,7 +103,7 @@ def check(config: str, sets: tuple[str, ...], swaps: tuple[str, ...], no_build: 
 def show(config: str, key: str | None, sets: tuple[str, ...], swaps: tuple[str, ...], origin: bool) -> None:
     """Print CONFIG with its bases folded in; or, for a KEY, the chain of values it had.
 
-    Example: core-run show fcos_r50.toml model.neck.num_outs
+    Example: core-run show my.toml model.neck.num_outs
     """
     from detcore.cli import light
 
@@ -117,7 +117,7 @@ def show(config: str, key: str | None, sets: tuple[str, ...], swaps: tuple[str, 
 def diff(a: str, b: str) -> None:
     """Compare what two configs fold to; exit with 1 if they differ.
 
-    Example: core-run diff fcos_r50.toml atss_r50.toml
+    Example: core-run diff mine.toml theirs.toml
     """
     from detcore.cli import light
 
@@ -133,7 +133,7 @@ def diff(a: str, b: str) -> None:
 def plugins(name: str | None, broken: bool) -> None:
     """List the installed plugins; or what the plugin NAME provides.
 
-    Example: core-run plugins detcore-fcos
+    Example: core-run plugins detcore-tiny
     """
     from detcore.cli import listing
     from detcore.plugins import discover

@@ -41,7 +41,7 @@ def _names(plugin: str) -> tuple[str, ...]:
 
 
 def _summary(entries: Sequence[Entry[Record]]) -> str:
-    """``assigner FCOSAssigner; dense_head (12); optimizer torch.optim.*``: names where there are few."""
+    """``assigner TinyAssigner; dense_head (12); optimizer torch.optim.*``: names where there are few."""
     kinds: dict[str, list[str]] = {}
     for entry in entries:
         kind, name, *_ = _row(entry)

@@ -1,0 +1,150 @@
+"""COCO's average precision and recall, of any dataset, computed by COCO's own code or by its fast twin."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from detcore.errors import ConfigError, DataError
+from detcore.interfaces import Dataset, Evaluator
+from detcore.structures import Detections
+
+from detcore_coco.masks import encode, paste
+from detcore_coco.reading import read
+from detcore_coco.truth import Truth, ground_truth
+
+Engine = Literal["faster", "pycocotools"]
+Metric = Literal["bbox", "segm"]
+
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""COCO's twelve figures in its order; s, m and l are objects below 32^2, below 96^2 and above, in pixels of area."""
+
+ENGINES: Mapping[str, tuple[str, str]] = {
+    "faster": ("faster_coco_eval:COCO", "faster_coco_eval:COCOeval_faster"),
+    "pycocotools": ("pycocotools.coco:COCO", "pycocotools.cocoeval:COCOeval"),
+}
+
+
+class CocoEvaluator(Evaluator):
+    """COCO's metrics of boxes or masks: ``bbox_AP``, ``bbox_AP50``, ..., ``segm_ARl``.
+
+    A figure that COCO leaves undefined (``APs`` where no object is small) is -1, as COCO has it. Without any detection
+    all figures are 0. Images that are never updated count as images in which nothing was found.
+
+    Args:
+        dataset: What is evaluated on. Ground truth comes from its ``annotations(index)`` where it has this method (a
+            target without its image), else from its samples' targets. A ``CocoDataset`` keeps COCO's own ids.
+        engine: ``"faster"`` (faster-coco-eval, C++) or ``"pycocotools"``; their figures are the same to 1e-12.
+        metrics: ``"bbox"``, ``"segm"`` or both; ``"segm"`` wants ``polygons`` or ``masks`` in targets and masks in
+            detections.
+
+    Raises:
+        ConfigError: No metrics, or one or an engine that does not exist.
+    """
+
+    def __init__(self, dataset: Dataset, *, engine: Engine = "faster", metrics: Sequence[Metric] = ("bbox",)) -> None:
+        if engine not in ENGINES:
+            raise ConfigError("CocoEvaluator: engine", f'"{engine}"', f"Engines: {', '.join(ENGINES)}.")
+        if not metrics or not {*metrics} <= {"bbox", "segm"}:
+            raise ConfigError("CocoEvaluator: metrics", f"{list(metrics)}", 'It lists "bbox", "segm" or both.')
+        self.dataset = dataset
+        self.engine: Engine = engine
+        self.metrics = tuple(metrics)
+        self._rows: dict[int | str, list[dict[str, Any]]] = {}
+
+    def update(self, detections: Sequence[Detections], ids: Sequence[int | str]) -> None:
+        """Take the detections of some images, in original pixels; of an image that comes again the last ones count.
+
+        Raises:
+            DataError: The dataset has no image with one of the ids; or masks are evaluated and there are none.
+        """
+        for found, id_ in zip(detections, ids, strict=True):
+            if id_ not in self.truth.numbers:
+                raise DataError("CocoEvaluator", f"the dataset has no image {id_!r}")
+            if "segm" in self.metrics and found.masks is None and len(found):
+                raise DataError("CocoEvaluator: metrics", "the detector gives no masks", 'Leave out "segm".')
+            self._rows[id_] = self._coco_rows(found, id_)
+
+    def results(self) -> list[dict[str, Any]]:
+        """All detections as COCO's results JSON has them, with the dataset's image ids and COCO's category ids."""
+        return [row for rows in self._rows.values() for row in rows]
+
+    def compute(self) -> dict[str, float]:
+        """All metrics by name, as fractions."""
+        figures: dict[str, float] = {}
+        rows = [{**row, "image_id": self.truth.numbers[row["image_id"]]} for row in self.results()]
+        for metric in self.metrics:
+            unused = "segmentation" if metric == "bbox" else "bbox"  # a mask's size is its own, not that of its box
+            of_metric = [{key: value for key, value in row.items() if key != unused} for row in rows]
+            values = evaluate(self.truth.content, of_metric, metric, self.engine)
+            figures |= {f"{metric}_{name}": value for name, value in zip(NAMES, values, strict=True)}
+        return figures
+
+    @cached_property
+    def truth(self) -> Truth:
+        """The ground truth, made when it is first needed."""
+        return ground_truth(self.dataset, outlines="segm" in self.metrics)
+
+    def _coco_rows(self, found: Detections, id_: int | str) -> list[dict[str, Any]]:
+        corners = found.boxes.detach().double().cpu().numpy()
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
+        categories = [self.truth.category_ids[label] for label in found.labels.tolist()]
+        rows: list[dict[str, Any]] = [
+            {"image_id": id_, "category_id": category, "bbox": box, "score": score}
+            for category, box, score in zip(categories, boxes, found.scores.tolist(), strict=True)
+        ]
+        if "segm" in self.metrics and found.masks is not None:
+            size = self.truth.sizes[id_]
+            for row, mask, box in zip(rows, found.masks.detach().float().cpu(), torch.from_numpy(corners), strict=True):
+                row["segmentation"] = encode(paste(mask, box.float(), size))
+        return rows
+
+
+def evaluate(
+    truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric: Metric, engine: Engine
+) -> list[float]:
+    """COCO's twelve figures (see ``NAMES``) of results against an instances table; zeros where there are no results."""
+    if not rows:
+        return [0.0] * len(NAMES)
+    coco, coco_eval = (_import(address) for address in ENGINES[engine])
+    with redirect_stdout(io.StringIO()):
+        expected = coco()
+        annotations = [{**row} for row in truth["annotations"]]  # the engines write into annotations and results
+        expected.dataset = {**truth, "annotations": annotations}
+        expected.createIndex()
+        evaluation = coco_eval(expected, expected.loadRes([{**row} for row in rows]), metric)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats[: len(NAMES)]]
+
+
+def evaluate_files(truth: str, results: str, metric: Metric = "bbox", engine: Engine = "faster") -> list[float]:
+    """COCO's twelve figures of a results file against an instances file.
+
+    Raises:
+        DataError: A file cannot be read or is not COCO's, or a result is of an image that the truth does not have.
+    """
+    expected = read(Path(truth), dict[str, Any])
+    rows = read(Path(results), list[dict[str, Any]])
+    for key in ("images", "annotations", "categories"):
+        if key not in expected:
+            raise DataError(truth, f"there is no {key}", "COCO's format has images, annotations and categories.")
+    images = {image["id"] for image in expected["images"]}
+    for number, row in enumerate(rows):
+        if row.get("image_id") not in images:
+            found = f"{truth} has no image {row.get('image_id')!r}"
+            raise DataError(f"{results}: [{number}]", found, "Do the two files belong together?")
+    return evaluate(expected, rows, metric, engine)
+
+
+def _import(address: str) -> Any:
+    module, _, name = address.partition(":")
+    return getattr(importlib.import_module(module), name)

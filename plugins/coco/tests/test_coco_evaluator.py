@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detcore.errors import ConfigError, DataError
+from detcore.structures import Detections
+from detcore_coco.dataset import CocoDataset
+from detcore_coco.evaluator import ENGINES, NAMES, CocoEvaluator, evaluate_files
+from detcore_coco.masks import encode, paste
+from detcore_coco.truth import ground_truth
+from PIL import Image
+from pycocotools import mask as coco_mask
+from torchvision import tv_tensors
+
+DATA = Path(os.environ.get("DETCORE_TEST_DATA", Path(__file__).parents[3] / "../shared/data"))
+API = DATA / "cocoapi"
+TRUTH = API / "instances_val2014_100.json"
+RESULTS = {metric: API / f"instances_val2014_fake{metric}100_results.json" for metric in ("bbox", "segm")}
+needs_api = pytest.mark.skipif(not API.is_dir(), reason=f"no example of COCO's API at {API}")
+
+PUBLISHED = {
+    "bbox": (
+        *(0.5045806987249628, 0.6969727247299577, 0.5729816669904824, 0.5856257209410443, 0.5193996948036719),
+        *(0.5013978986347466, 0.38681277964578054, 0.5936795762842003, 0.595352982877607, 0.6398109626113442),
+        *(0.5664205978994309, 0.5642905982905982),
+    ),
+    "segm": (
+        *(0.3195452758576433, 0.5622883972521636, 0.29892653412086784, 0.3873740315997838, 0.31018272403369485),
+        *(0.3269339071005138, 0.2682297225711534, 0.41544868114906375, 0.4168394992198818, 0.4694498622754236),
+        *(0.37675922666197265, 0.3814715099715099),
+    ),
+}
+
+
+class Boxes:
+    """A dataset of three images named by letters: plain tensors, no accessor."""
+
+    classes = ("dog", "cat")
+    rows = ([[0, 0, 50, 50], [100, 100, 200, 220]], [[10, 10, 150, 150]], [])
+    labels = ([0, 1], [1], [])
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        boxes = torch.tensor(self.rows[index], dtype=torch.float32).reshape(-1, 4)
+        boxes = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(240, 320))
+        target = {
+            "boxes": boxes,
+            "labels": torch.tensor(self.labels[index], dtype=torch.int64),
+            "image_id": "abc"[index],
+        }
+        return torch.zeros(3, 240, 320, dtype=torch.uint8), target
+
+
+class Crowded(Boxes):
+    """The same, numbered, with masks, and the second object of the first image a crowd."""
+
+    def annotations(self, index):
+        target = Boxes.__getitem__(self, index)[1]
+        masks = torch.zeros(len(target["boxes"]), 240, 320, dtype=torch.uint8)
+        for mask, (x1, y1, x2, y2) in zip(masks, target["boxes"].int().tolist(), strict=True):
+            mask[y1:y2, x1:x2] = 1
+        crowd = torch.tensor([0, 1][: len(masks)], dtype=torch.int64)
+        return {**target, "image_id": 10 + index, "masks": tv_tensors.Mask(masks), "iscrowd": crowd}
+
+    def __getitem__(self, index):
+        raise AssertionError("no image is needed")
+
+
+def detections(target, score=0.9, masks=False):
+    boxes = target["boxes"].as_subclass(torch.Tensor)
+    square = torch.ones(len(boxes), 28, 28) if masks else None
+    return Detections(boxes=boxes, scores=torch.full((len(boxes),), score), labels=target["labels"], masks=square)
+
+
+def nothing():
+    return Detections(boxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.int64))
+
+
+@needs_api
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("metric", PUBLISHED)
+def test_files_give_cocos_published_figures(metric, engine, capfd):
+    figures = evaluate_files(str(TRUTH), str(RESULTS[metric]), metric, engine)
+    assert len(figures) == 12
+    assert np.abs(np.subtract(figures, PUBLISHED[metric])).max() < 1e-12
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_api
+@pytest.mark.parametrize(("metric", "engine"), [("bbox", "faster"), ("bbox", "pycocotools"), ("segm", "faster")])
+def test_detections_give_cocos_published_figures(metric, engine, tmp_path):
+    """The example's results as detections, over a CocoDataset of its ground truth."""
+    torch.set_num_threads(1)
+    dataset = example(tmp_path, segmentation="none" if metric == "bbox" else "masks")
+    evaluator = CocoEvaluator(dataset, engine=engine, metrics=[metric])
+    rows = json.loads(RESULTS[metric].read_text())
+    for id_ in dataset.image_ids.tolist():
+        of_image = [row for row in rows if row["image_id"] == id_]
+        evaluator.update([as_detections(of_image, dataset, metric)], [id_])
+    figures = evaluator.compute()
+    assert [*figures] == [f"{metric}_{name}" for name in NAMES]
+    assert np.abs(np.subtract([*figures.values()], PUBLISHED[metric])).max() < 1e-12
+    assert {row["category_id"] for row in evaluator.results()} == {row["category_id"] for row in rows}
+    assert len(evaluator.results()) == len(rows)
+
+
+def example(folder, **options):
+    """The example's ground truth as a dataset; only the sizes of its images matter."""
+    for image in json.loads(TRUTH.read_text())["images"]:
+        Image.new("1", (image["width"], image["height"])).save(folder / image["file_name"], "PNG")
+    return CocoDataset(annotations=str(TRUTH), images=str(folder), **options)
+
+
+def as_detections(rows, dataset, metric):
+    masks = None
+    if metric == "segm":  # a mask over the whole image, so that pasting gives it back
+        bitmaps = [coco_mask.decode(row["segmentation"]) for row in rows]
+        corners = [[0.0, 0, bitmap.shape[1], bitmap.shape[0]] for bitmap in bitmaps]
+        masks = torch.tensor(np.array(bitmaps), dtype=torch.float32) if rows else None
+    else:
+        corners = [[x, y, x + w, y + h] for x, y, w, h in (row["bbox"] for row in rows)]
+    return Detections(
+        boxes=torch.tensor(corners, dtype=torch.float64).reshape(-1, 4),
+        scores=torch.tensor([row["score"] for row in rows], dtype=torch.float64),
+        labels=torch.tensor([dataset.category_ids.index(row["category_id"]) for row in rows], dtype=torch.int64),
+        masks=masks,
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_perfect_detections_score_one(engine, capfd):
+    dataset = Boxes()
+    evaluator = CocoEvaluator(dataset, engine=engine)
+    evaluator.update([detections(dataset[index][1]) for index in range(3)], ["a", "b", "c"])
+    figures = evaluator.compute()
+    assert figures["bbox_AP"] == pytest.approx(1, abs=1e-12)
+    assert figures["bbox_AR100"] == 1
+    assert figures["bbox_APs"] == -1  # there is no small object
+    assert figures["bbox_APl"] == pytest.approx(1, abs=1e-12)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_half_of_the_objects_score_what_the_hand_says(engine):
+    """Dog: found. Cat: one of two, at precision 1, so AP is 51 of 101 recall points. AP = (1 + 51/101) / 2."""
+    dataset = Boxes()
+    evaluator = CocoEvaluator(dataset, engine=engine)
+    evaluator.update([detections(dataset[0][1])], ["a"])
+    figures = evaluator.compute()
+    assert figures["bbox_AP"] == pytest.approx((1 + 51 / 101) / 2, abs=1e-12)
+    assert figures["bbox_AR100"] == pytest.approx(0.75, abs=1e-12)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_shifted_box_counts_below_its_iou_only(engine):
+    """A box of 140 x 140 shifted by 35 has an IoU of 105/175 = 0.6: 3 of 10 thresholds (0.5, 0.55, 0.6)."""
+    dataset = Boxes()
+    evaluator = CocoEvaluator(dataset, engine=engine)
+    shifted = Detections(
+        boxes=torch.tensor([[45.0, 10, 185, 150]]), scores=torch.tensor([0.5]), labels=torch.tensor([1])
+    )
+    evaluator.update([shifted], ["b"])
+    figures = evaluator.compute()
+    assert figures["bbox_AP50"] == pytest.approx(51 / 101 / 2, abs=1e-12)
+    assert figures["bbox_AP"] == pytest.approx(0.3 * 51 / 101 / 2, abs=1e-12)
+    assert figures["bbox_AP75"] == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("updated", [0, 3])
+def test_no_detections_score_zero(engine, updated, capfd):
+    evaluator = CocoEvaluator(Crowded(), engine=engine, metrics=["bbox", "segm"])
+    evaluator.update([nothing()] * updated, [10, 11, 12][:updated])
+    assert evaluator.compute() == {f"{metric}_{name}": 0.0 for metric in ("bbox", "segm") for name in NAMES}
+    assert evaluator.results() == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_hits_a_crowd_counts_neither_way(engine):
+    dataset = Crowded()
+    evaluator = CocoEvaluator(dataset, engine=engine, metrics=["bbox", "segm"])
+    evaluator.update([detections(dataset.annotations(i), masks=True) for i in range(3)], [10, 11, 12])
+    with_crowd = evaluator.compute()
+    assert with_crowd["bbox_AP"] == pytest.approx(1, abs=1e-12)
+    assert with_crowd["segm_AP"] == pytest.approx(1, abs=1e-12)
+    alone = detections({key: value[:1] for key, value in dataset.annotations(0).items() if key in ("boxes", "labels")})
+    bbox = CocoEvaluator(dataset, engine=engine)
+    bbox.update([alone, detections(dataset.annotations(1))], [10, 11])
+    assert bbox.compute()["bbox_AP"] == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_size_of_a_mask_is_its_own_and_not_its_boxs(engine):
+    """A small mask in a large box is a small detection: it must not count as a false one among the large."""
+    dataset = Crowded()
+    evaluator = CocoEvaluator(dataset, engine=engine, metrics=["segm"])
+    right = detections(dataset.annotations(1), score=0.5, masks=True)
+    dot = torch.zeros(1, 28, 28)
+    dot[0, 13:15, 13:15] = 1
+    wrong = Detections(
+        boxes=torch.tensor([[0.0, 0, 200, 200]]), scores=torch.tensor([0.9]), labels=right.labels, masks=dot
+    )
+    evaluator.update([wrong, right], [12, 11])
+    figures = evaluator.compute()
+    assert figures["segm_APl"] == pytest.approx(1, abs=1e-12)
+    assert figures["segm_AP"] == pytest.approx(0.25, abs=1e-12)  # dogs: not found; cats: precision 1/2 at every recall
+
+
+def test_an_image_that_comes_twice_counts_once():
+    dataset = Boxes()
+    evaluator = CocoEvaluator(dataset)
+    for _ in range(2):
+        evaluator.update([detections(dataset[index][1]) for index in range(3)], ["a", "b", "c"])
+    assert len(evaluator.results()) == 3
+    assert evaluator.compute()["bbox_AP"] == pytest.approx(1, abs=1e-12)
+
+
+def test_results_have_the_datasets_ids_and_are_json():
+    dataset = Boxes()
+    evaluator = CocoEvaluator(dataset)
+    evaluator.update([detections(dataset[0][1], score=0.25)], ["a"])
+    assert json.loads(json.dumps(evaluator.results()))[1] == {
+        "image_id": "a",
+        "category_id": 2,
+        "bbox": [100.0, 100.0, 100.0, 120.0],
+        "score": 0.25,
+    }
+
+
+def test_polygons_of_targets_are_ground_truth():
+    class Outlined(Boxes):
+        def annotations(self, index):
+            target = Boxes.__getitem__(self, index)[1]
+            corners = [[[x1, y1], [x2, y1], [x2, y2], [x1, y2]] for x1, y1, x2, y2 in target["boxes"].tolist()]
+            points = torch.tensor(corners).reshape(-1, 2)
+            count = len(corners)
+            outlines = {"offsets": torch.arange(count + 1) * 4, "owner": torch.arange(count)}
+            return {**target, "polygons": tv_tensors.KeyPoints(points, canvas_size=(240, 320)), **outlines}
+
+    evaluator = CocoEvaluator(Outlined(), metrics=["segm"])
+    evaluator.update([detections(Boxes()[index][1], masks=True) for index in range(3)], ["a", "b", "c"])
+    assert evaluator.compute()["segm_AP"] == pytest.approx(1, abs=1e-12)
+    assert evaluator.truth.content["annotations"][0]["segmentation"] == [[0, 0, 50, 0, 50, 50, 0, 50]]
+
+
+def test_annotations_are_numbered_from_one():
+    rows = ground_truth(Boxes(), outlines=False).content["annotations"]
+    assert [(row["id"], row["image_id"], row["category_id"]) for row in rows] == [(1, 1, 1), (2, 1, 2), (3, 2, 2)]
+
+
+def test_wrong_arguments_and_data_are_named():
+    dataset = Boxes()
+    with pytest.raises(ConfigError, match=r'^CocoEvaluator: engine: "slow"\. Engines: faster, pycocotools\.$'):
+        CocoEvaluator(dataset, engine="slow")
+    with pytest.raises(
+        ConfigError, match=r"^CocoEvaluator: metrics: \['mask'\]\. It lists \"bbox\", \"segm\" or both\.$"
+    ):
+        CocoEvaluator(dataset, metrics=["mask"])
+    with pytest.raises(DataError, match=r"^CocoEvaluator: the dataset has no image 'z'$"):
+        CocoEvaluator(dataset).update([nothing()], ["z"])
+    with pytest.raises(
+        DataError, match=r'^CocoEvaluator: metrics: the dataset has no outlines or masks for "segm"\. Have'
+    ):
+        CocoEvaluator(dataset, metrics=["segm"]).update([nothing()], ["a"])
+    found = detections(Boxes()[0][1])
+    with pytest.raises(DataError, match=r'^CocoEvaluator: metrics: the detector gives no masks\. Leave out "segm"\.$'):
+        CocoEvaluator(Crowded(), metrics=["segm"]).update([found], [10])
+
+
+def test_two_images_with_one_id_are_named():
+    class Twins(Boxes):
+        def annotations(self, index):
+            return {**Boxes.__getitem__(self, index)[1], "image_id": "a"}
+
+    with pytest.raises(DataError, match=r"^Twins: image 1: an image before it has the id 'a' too$"):
+        CocoEvaluator(Twins()).compute()
+
+
+def test_files_that_do_not_belong_together_are_named(tmp_path):
+    truth, results = tmp_path / "truth.json", tmp_path / "results.json"
+    truth.write_text('{"images": [{"id": 1}], "annotations": []}')
+    results.write_text('[{"image_id": 2}]')
+    with pytest.raises(DataError, match=r"truth\.json: there is no categories\. COCO's format has"):
+        evaluate_files(str(truth), str(results))
+    truth.write_text('{"images": [{"id": 1}], "annotations": [], "categories": []}')
+    with pytest.raises(
+        DataError, match=r"results\.json: \[0\]: .*truth\.json has no image 2\. Do the two files belong together\?$"
+    ):
+        evaluate_files(str(truth), str(results))
+    results.write_text("[]")
+    assert evaluate_files(str(truth), str(results)) == [0.0] * 12
+
+
+def test_a_pasted_mask_fills_its_box_and_nothing_else():
+    whole = paste(torch.ones(28, 28), torch.tensor([10.0, 20, 30, 50]), (60, 80))
+    assert whole.sum() == 20 * 30
+    assert whole[20:50, 10:30].all()
+    half = torch.zeros(28, 28)
+    half[:, 14:] = 1
+    right = paste(half, torch.tensor([10.0, 20, 30, 50]), (60, 80))
+    assert right[20:50, 20:30].all()
+    assert right.sum() == 10 * 30
+    outside = paste(torch.ones(28, 28), torch.tensor([-10.0, -5, 5, 100]), (60, 80))
+    assert outside.sum() == 5 * 60
+    assert paste(torch.ones(28, 28), torch.tensor([90.0, 0, 95, 5]), (60, 80)).sum() == 0
+    assert np.array_equal(coco_mask.decode(encode(right)), right.numpy())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from detcore.interfaces import Backbone, DenseHead, Detector, Flow, Neck, RoIHead
@@ -78,7 +79,8 @@ class TwoStage(Detector):
         predictions = self.rpn_head(features, batch)
         objects = batch.with_one_class()
         losses = {f"rpn_{name}": value for name, value in self.rpn_head.losses(predictions, objects).items()}
-        proposals = self.rpn_head.detections(predictions, batch, train=True)
+        with torch.no_grad():
+            proposals = self.rpn_head.detections(predictions, batch, train=True)
         return losses | self.roi_head.losses(features, proposals, batch)
 
     def detections(self, batch: Batch) -> list[Detections]:

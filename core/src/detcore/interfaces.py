@@ -79,9 +79,14 @@ class Flow:
         """This flow with ``values`` replaced, each coming from ``source``."""
         return attrs.evolve(self, **values, sources={**self.sources, **dict.fromkeys(values, source)})
 
-    def after(self, source: Backbone | Neck, levels: int | None = None) -> Flow:
-        """This flow behind a backbone or neck: its channels and strides, of the first ``levels`` levels."""
-        return self.having(source, channels=tuple(source.out_channels)[:levels], strides=tuple(source.strides)[:levels])
+    def after(self, source: Backbone | Neck) -> Flow:
+        """This flow behind a backbone or neck: its channels and strides."""
+        return self.having(source, channels=tuple(source.out_channels), strides=tuple(source.strides))
+
+    def first(self, levels: int) -> Flow:
+        """This flow with the channels and strides of the first ``levels`` levels only, the shallowest."""
+        channels, strides = self.channels, self.strides
+        return attrs.evolve(self, channels=channels and channels[:levels], strides=strides and strides[:levels])
 
 
 class Container:
@@ -295,16 +300,18 @@ class RoIExtractor(nn.Module, ABC):
     Attributes:
         out_channels: Channels of what comes out.
         roi_size: Side of the square map that comes out.
-        num_levels: How many levels of the pyramid it reads, from the shallowest.
     """
 
     out_channels: int
     roi_size: int
-    num_levels: int = 4
 
     @abstractmethod
-    def forward(self, features: Features, rois: Tensor) -> Tensor:
-        """L maps and RoIs (R, 5: image, x1, y1, x2, y2) -> (R, C, S, S)."""
+    def forward(self, features: Features, rois: Tensor, scale: float = 1.0) -> Tensor:
+        """L maps and RoIs (R, 5: image, x1, y1, x2, y2) -> (R, C, S, S).
+
+        ``scale`` multiplies the sides of what is cut out, about the centre; which level a region is cut from depends on
+        the region itself.
+        """
 
 
 class Extract(Protocol):
@@ -319,7 +326,7 @@ class BoxHead(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, extract: Extract) -> tuple[Tensor, Tensor]:
-        """-> class logits (R, C + 1), background last, and deltas (R, 4 * C), or (R, 4) where class-agnostic."""
+        """-> class logits (R, C + 1), background last, and deltas (R, C * 4), or (R, 4) where class-agnostic."""
 
 
 class BoxCoder(nn.Module, ABC):

@@ -222,6 +222,7 @@ class RoISamples:
         labels: (R,) int64, 0 to C - 1, or C for background.
         boxes: (R, 4) float32, the object's box; the region's own where it is background.
         given: (R,) bool, whether the region is a ground-truth box that was added to the proposals.
+        weight: (R,) float32, of the region's losses.
     """
 
     rois: Tensor
@@ -229,6 +230,7 @@ class RoISamples:
     labels: Tensor
     boxes: Tensor
     given: Tensor
+    weight: Tensor
 
     @property
     def positive(self) -> Tensor:

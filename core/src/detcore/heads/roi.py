@@ -1,7 +1,10 @@
 """The composed RoI head: stages, each refining the boxes of the one before it, and branches that look at the result.
 
-One stage is Faster R-CNN's second stage (Ren et al. 2015); three with rising thresholds are Cascade R-CNN's (Cai and
-Vasconcelos 2018). Branches (masks) come after the last stage.
+One stage is the usual second stage (Ren et al. 2015); three with rising thresholds make a cascade (Cai and Vasconcelos
+2018). Branches (masks) come after the last stage.
+
+In training a stage reads one number from the device, how many regions it samples; between stages it is the count of
+each image. All else has fixed shapes: what takes no part has weight 0.
 """
 
 from __future__ import annotations
@@ -9,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 
+from detcore.distributed import reduce_mean
+from detcore.errors import ConfigError
 from detcore.interfaces import (
     Assigner,
     BoxCoder,
@@ -35,17 +41,20 @@ class RoIStage(Container, nn.Module):
 
     Args:
         num_classes: C.
-        loss_cls: Of class logits (R, C + 1), background last.
+        loss_cls: Of class logits (R, C + 1), a softmax with background last.
         loss_box: Of the deltas of regions that answer for an object, or of their decoded boxes (``loss_box.decoded``).
         extractor: Cuts (R, C, S, S) out of the pyramid.
         coder: Boxes relative to regions.
         box_head: The numbers of a region.
-        assigner: Which region answers for which object.
+        assigner: Which proposal answers for which object.
         sampler: Which of the regions take part in the losses; None is all.
         class_agnostic: One box per region instead of one per class.
         num_levels: How many levels of the pyramid the extractor reads, from the shallowest.
-        add_ground_truth: Train on the objects' own boxes beside the proposals.
+        add_ground_truth: Train on the objects' own boxes beside the proposals; each answers for its object.
         weight: Of the stage's losses.
+
+    Raises:
+        ConfigError: ``loss_cls`` reads sigmoids.
     """
 
     def __init__(
@@ -65,6 +74,8 @@ class RoIStage(Container, nn.Module):
         weight: float = 1.0,
     ) -> None:
         super().__init__()
+        if not loss_cls.softmax:
+            raise ConfigError("loss_cls", f"{type(loss_cls).__name__} reads sigmoids", "Give a loss of a softmax.")
         self.num_classes = num_classes
         self.loss_cls = loss_cls
         self.loss_box = loss_box
@@ -81,87 +92,90 @@ class RoIStage(Container, nn.Module):
     @staticmethod
     def flow_to(child: str, built: Mapping[str, Any], flow: Flow) -> Flow:
         """The extractor reads the first ``num_levels`` levels; the box head what the extractor cuts out."""
+        classes = built["num_classes"]
+        flow = flow.having(flow.sources.get("num_classes"), num_classes=classes)
         if child == "extractor":
-            levels = built["num_levels"]
-            return flow.having(
-                flow.sources.get("channels"),
-                channels=flow.channels and tuple(flow.channels)[:levels],
-                strides=flow.strides and tuple(flow.strides)[:levels],
-            )
+            return flow.first(built["num_levels"])
         if child == "box_head":
-            extractor, classes = built["extractor"], built["num_classes"]
-            boxes = built["coder"].box_channels * (1 if built["class_agnostic"] else classes)
+            extractor, coder = built["extractor"], built["coder"]
+            boxes = coder.box_channels * (1 if built["class_agnostic"] else classes)
             flow = flow.having(extractor, channels=(extractor.out_channels,), roi_size=extractor.roi_size)
-            flow = flow.having(built["loss_cls"], class_channels=classes + 1)
-            return flow.having(built["coder"], box_channels=boxes)
+            return flow.having(built["loss_cls"], class_channels=classes + 1).having(coder, box_channels=boxes)
         return flow
 
     def forward(self, features: Features, rois: Tensor) -> tuple[Tensor, Tensor]:
-        """L maps and RoIs (R, 5) -> class logits (R, C + 1), deltas (R, 4 * C), or (R, 4) where class-agnostic."""
+        """L maps and RoIs (R, 5) -> class logits (R, C + 1), deltas (R, C * 4), or (R, 4) where class-agnostic."""
         levels = features[: self.num_levels]
-        logits, deltas = self.box_head(lambda scale=1.0: self.extractor(levels, scale_rois(rois, scale)))
+        logits, deltas = self.box_head(lambda scale=1.0: self.extractor(levels, rois, scale))
         return logits, deltas
 
+    @torch.no_grad()
     def sample(self, proposals: Sequence[Detections], batch: Batch) -> RoISamples:
-        """The regions to train on, with what they should become. No gradient flows."""
-        boxes, valid, given = self._candidates(proposals, batch)
+        """The regions to train on, with what they should become."""
+        boxes, valid = pad([each.boxes for each in proposals])
         matches = self.assigner(Regions(_as_priors(boxes, valid)), batch)
+        matches = attrs.evolve(matches, index=torch.where(valid, matches.index, IGNORED))
+        given = torch.zeros_like(valid)
+        if self.add_ground_truth:
+            truth = batch.truth
+            boxes, given = torch.cat([truth.boxes, boxes], 1), torch.cat([truth.valid, given], 1)
+            matches = _with_objects(matches, truth.valid)
         if self.sampler is not None:
             matches = self.sampler(matches)
-        return self._taken(boxes, valid, given, matches, batch)
+        return self._taken(boxes, given, matches, batch)
 
     def losses(self, logits: Tensor, deltas: Tensor, samples: RoISamples) -> Losses:
-        """``loss_cls``, ``loss_box`` and the accuracy ``acc`` in percent; both losses are divided by R."""
-        taken = max(len(samples.rois), 1)
-        positive = samples.positive
-        loss_cls = self.loss_cls(logits, samples.labels, avg_factor=taken) if len(logits) else logits.sum() * 0
-        regions, goals, own = samples.rois[positive, 1:], samples.boxes[positive], self._own(deltas, samples.labels)
-        if self.loss_box.decoded:
-            loss_box = self.loss_box(self.coder.decode(regions, own[positive]), goals, avg_factor=taken)
-        else:
-            loss_box = self.loss_box(own[positive], self.coder.encode(regions, goals), avg_factor=taken)
-        accuracy = (logits.argmax(1) == samples.labels).float().sum() * (100 / taken)
-        loss_box = loss_box + deltas.sum() * 0  # tied to all parameters where no region answers for an object
-        return {"loss_cls": loss_cls * self.weight, "loss_box": loss_box * self.weight, "acc": accuracy.detach()}
+        """``loss_cls``, ``loss_box`` and the accuracy ``acc`` in percent; each is divided by R."""
+        taken = reduce_mean(logits.new_full((), len(logits), dtype=torch.float32)).clamp(min=1)
+        loss_cls = self.loss_cls(logits, samples.labels, samples.weight, taken)
+        loss_box = self.loss_box(*self._aligned(deltas, samples), samples.positive * samples.weight, taken)
+        correct = (logits.argmax(1) == samples.labels).sum() * (100 / max(len(logits), 1))
+        return {"loss_cls": loss_cls * self.weight, "loss_box": loss_box * self.weight, "acc": correct}
 
     def boxes(self, rois: Tensor, deltas: Tensor) -> Tensor:
         """The boxes that the deltas mean: (R, 4) where class-agnostic, else (R, C, 4)."""
         if self.class_agnostic:
             return self.coder.decode(rois[:, 1:], deltas)
-        deltas = deltas.view(len(deltas), self.num_classes, -1)
-        return self.coder.decode(rois[:, None, 1:].expand(-1, self.num_classes, -1), deltas)
+        regions = rois[:, None, 1:].expand(-1, self.num_classes, -1)
+        return self.coder.decode(regions, self._per_class(deltas))
 
     def refine(self, rois: Tensor, deltas: Tensor, labels: Tensor) -> Tensor:
         """RoIs (R, 5) moved by the deltas of their ``labels`` (R,), not clipped; what the next stage looks at."""
         return torch.cat([rois[:, :1], self.coder.decode(rois[:, 1:], self._own(deltas, labels))], 1)
 
+    def _per_class(self, deltas: Tensor) -> Tensor:
+        return deltas.view(len(deltas), self.num_classes, self.coder.box_channels)
+
     def _own(self, deltas: Tensor, labels: Tensor) -> Tensor:
+        """The deltas (R, 4) of the regions' own classes; of background, any."""
         if self.class_agnostic:
             return deltas
-        deltas = deltas.view(len(deltas), self.num_classes, -1)
-        index = labels.clamp(0, self.num_classes - 1)[:, None, None].expand(-1, 1, deltas.shape[-1])
-        return deltas.gather(1, index)[:, 0]
+        index = labels.clamp(0, self.num_classes - 1)[:, None, None].expand(-1, 1, self.coder.box_channels)
+        return self._per_class(deltas).gather(1, index)[:, 0]
 
-    def _candidates(self, proposals: Sequence[Detections], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Padded boxes (B, R, 4), whether a row holds one, and whether it is an object's own box."""
-        boxes, counts = pad([each.boxes for each in proposals])
-        valid = torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
-        given = torch.zeros_like(valid)
-        if self.add_ground_truth:
-            truth = batch.truth
-            boxes = torch.cat([truth.boxes, boxes], 1)
-            valid = torch.cat([truth.valid, valid], 1)
-            given = torch.cat([truth.valid, given], 1)
-        return boxes, valid, given
+    def _aligned(self, deltas: Tensor, samples: RoISamples) -> tuple[Tensor, Tensor]:
+        """What is predicted and what is wanted, (R, 4) deltas or boxes; harmless numbers where it is background."""
+        regions = samples.rois[:, 1:]
+        own = torch.where(samples.positive[:, None], self._own(deltas, samples.labels), 0)
+        if self.loss_box.decoded:
+            return self.coder.decode(regions, own), samples.boxes
+        return own, self.coder.encode(regions, samples.boxes)
 
-    def _taken(self, boxes: Tensor, valid: Tensor, given: Tensor, matches: Matches, batch: Batch) -> RoISamples:
-        image, row = torch.nonzero((matches.index != IGNORED) & valid, as_tuple=True)
-        index = matches.index[image, row]
-        rois = torch.cat([image[:, None].to(boxes.dtype), boxes[image, row]], 1)
+    def _taken(self, boxes: Tensor, given: Tensor, matches: Matches, batch: Batch) -> RoISamples:
+        image, row = torch.nonzero(matches.index != IGNORED, as_tuple=True)
+        index, regions = matches.index[image, row], boxes[image, row]
+        goals = batch.truth.gather_boxes(matches.index)[image, row]
         labels = batch.truth.gather_labels(matches.index)[image, row]
-        labels = torch.where(index >= 0, labels, self.num_classes)
-        goals = torch.where((index >= 0)[:, None], batch.truth.gather_boxes(matches.index)[image, row], rois[:, 1:])
-        return RoISamples(rois, index, labels, goals, given[image, row])
+        return RoISamples(
+            rois=torch.cat([image[:, None].to(regions.dtype), regions], 1),
+            index=index,
+            labels=torch.where(index >= 0, labels, self.num_classes),
+            boxes=torch.where((index >= 0)[:, None], goals, regions),
+            given=given[image, row],
+            weight=torch.ones_like(index, dtype=torch.float32)
+            if matches.weight is None
+            else matches.weight[image, row],
+        )
 
 
 class ComposedRoIHead(Container, RoIHead):
@@ -172,6 +186,9 @@ class ComposedRoIHead(Container, RoIHead):
         stages: At least one; each looks at the boxes that the one before it refined.
         decoder: Which regions become detections.
         branches: What is predicted beside boxes, in order, by name; their losses are named ``<branch>_...``.
+
+    Raises:
+        ConfigError: There is no stage.
     """
 
     def __init__(
@@ -184,69 +201,65 @@ class ComposedRoIHead(Container, RoIHead):
     ) -> None:
         super().__init__()
         if not stages:
-            raise ValueError("stages is empty: a RoI head has at least one")
+            raise ConfigError("stages", "is empty", "Give one, or several that refine each other's boxes.")
         self.num_classes = num_classes
         self.stages: Any = nn.ModuleList(stages)
         self.decoder = decoder
         self.branches: Any = nn.ModuleDict(branches or {})
 
+    @staticmethod
+    def flow_to(child: str, built: Mapping[str, Any], flow: Flow) -> Flow:
+        """All parts know the same classes."""
+        return flow.having(flow.sources.get("num_classes"), num_classes=built["num_classes"])
+
     def losses(self, features: Features, proposals: Sequence[Detections], batch: Batch) -> Losses:
         """The losses of all stages (named ``s0.loss_cls``, ... where there are several) and branches."""
         losses: Losses = {}
-        samples = None
         for number, stage in enumerate(self.stages):
-            with torch.no_grad():
-                samples = stage.sample(proposals, batch)
+            samples = stage.sample(proposals, batch)
             logits, deltas = stage(features, samples.rois)
             prefix = f"s{number}." if len(self.stages) > 1 else ""
             losses |= {f"{prefix}{name}": value for name, value in stage.losses(logits, deltas, samples).items()}
             if number + 1 < len(self.stages):
-                proposals = _refined(stage, logits.detach(), deltas.detach(), samples, batch)
+                proposals = _refined(stage, logits, deltas, samples, batch)
         outputs: dict[str, Tensor] = {}
         for name, branch in self.branches.items():
             terms = branch.losses(features, samples, outputs, batch)
             losses |= {f"{name}_{term}": value for term, value in terms.items()}
         return losses
 
+    @torch.no_grad()
     def detections(self, features: Features, proposals: Sequence[Detections], batch: Batch) -> list[Detections]:
-        """Class probabilities are the mean of all stages, boxes those of the last."""
-        with torch.no_grad():
-            rois, counts = as_rois([each.boxes for each in proposals])
-            scores = []
-            for number, stage in enumerate(self.stages):
-                logits, deltas = stage(features, rois)
-                scores.append(logits.float().softmax(1))
-                if number + 1 < len(self.stages):
-                    rois = stage.refine(rois, deltas, logits[:, :-1].argmax(1))
-                    rois = torch.cat([rois[:, :1], clip(rois[:, 1:], batch.sizes[rois[:, 0].long()])], 1)
-            boxes, mean = stage.boxes(rois, deltas), torch.stack(scores).mean(0)[:, :-1]
-            found = [
-                self.decoder(of_image, its_scores, size)
-                for of_image, its_scores, size in zip(
-                    torch.split(boxes, counts), torch.split(mean, counts), batch.sizes, strict=True
-                )
-            ]
-            outputs: dict[str, Tensor] = {}
-            for branch in self.branches.values():
-                found = branch.detections(features, found, outputs, batch)
-            return found
+        """What the decoder makes of the regions and the branches of that; no gradient flows."""
+        scores, boxes = self.regions(features, as_rois([each.boxes for each in proposals]), batch)
+        counts = [len(each) for each in proposals]
+        of_images = zip(torch.split(boxes, counts), torch.split(scores, counts), batch.sizes, strict=True)
+        found = [self.decoder(its_boxes, its_scores, size) for its_boxes, its_scores, size in of_images]
+        outputs: dict[str, Tensor] = {}
+        for branch in self.branches.values():
+            found = branch.detections(features, found, outputs, batch)
+        return found
+
+    def regions(self, features: Features, rois: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """RoIs (R, 5) -> class probabilities (R, C) and boxes (R, 4) or (R, C, 4) of the last stage, not clipped.
+
+        The probabilities are the softmax of the mean of all stages' logits, background left out.
+        """
+        of_stages = []
+        for number, stage in enumerate(self.stages):
+            logits, deltas = stage(features, rois)
+            of_stages.append(logits.float())
+            if number + 1 < len(self.stages):
+                rois = _clipped(stage.refine(rois, deltas, logits[:, :-1].argmax(1)), batch)
+        return torch.stack(of_stages).mean(0).softmax(1)[:, :-1], self.stages[-1].boxes(rois, deltas)
 
 
-def _refined(stage: RoIStage, logits: Tensor, deltas: Tensor, samples: RoISamples, batch: Batch) -> list[Detections]:
-    """The sampled regions, moved, as proposals of the next stage; ground-truth boxes are left out (it adds its own)."""
-    labels = torch.where(samples.labels == stage.num_classes, logits[:, :-1].argmax(1), samples.labels)
-    rois = stage.refine(samples.rois, deltas, labels)[~samples.given]
-    boxes = clip(rois[:, 1:], batch.sizes[rois[:, 0].long()])
-    of_image = [boxes[rois[:, 0] == image] for image in range(len(batch))]
-    return [Detections(each, each.new_ones(len(each)), each.new_zeros(len(each)).long()) for each in of_image]
+# -------------------------------------------------------------------------------------------------- plain functions
 
 
-def as_rois(boxes: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
-    """B x (R_b, 4) boxes -> RoIs (R, 5) of all images one after the other, and how many each image has."""
-    counts = [len(each) for each in boxes]
-    images = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    flat = torch.cat(list(boxes))
-    return torch.cat([images.to(flat)[:, None], flat], 1), counts
+def as_rois(boxes: Sequence[Tensor]) -> Tensor:
+    """B x (R_b, 4) boxes -> RoIs (R, 5) of all images, one after the other."""
+    return torch.cat([nn.functional.pad(each, (1, 0), value=image) for image, each in enumerate(boxes)])
 
 
 def scale_rois(rois: Tensor, scale: float) -> Tensor:
@@ -265,11 +278,41 @@ def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
 
 
 def pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """B x (R_b, 4) -> (B, R, 4) filled with zeros, and (B,) how many rows each has."""
-    counts = torch.tensor([len(each) for each in rows], device=rows[0].device)
-    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True), counts
+    """B x (R_b, 4) -> (B, R, 4) filled with zeros, and (B, R) bool: the row holds a box."""
+    there = [torch.ones_like(each[:, 0], dtype=torch.bool) for each in rows]
+    return (
+        nn.utils.rnn.pad_sequence(list(rows), batch_first=True),
+        nn.utils.rnn.pad_sequence(there, batch_first=True),
+    )
 
 
 def _as_priors(boxes: Tensor, valid: Tensor) -> Priors:
     count = boxes.shape[1]
     return Priors(boxes, boxes.new_ones(count), boxes.new_zeros(count).long(), valid, (count,))
+
+
+def _with_objects(matches: Matches, valid: Tensor) -> Matches:
+    """The matches with a row for each object put before them, which answers for itself with quality and weight 1."""
+    own = torch.where(valid, torch.arange(valid.shape[1], device=valid.device), IGNORED)
+    perfect = valid.float()
+    return Matches(
+        torch.cat([own, matches.index], 1),
+        None if matches.quality is None else torch.cat([perfect, matches.quality], 1),
+        None if matches.weight is None else torch.cat([perfect, matches.weight], 1),
+    )
+
+
+@torch.no_grad()
+def _refined(stage: RoIStage, logits: Tensor, deltas: Tensor, samples: RoISamples, batch: Batch) -> list[Detections]:
+    """The sampled regions, moved, as proposals of the next stage; objects' own boxes are left out (it adds them)."""
+    labels = torch.where(samples.positive, samples.labels, logits[:, :-1].argmax(1))
+    rois = _clipped(stage.refine(samples.rois, deltas, labels), batch)[~samples.given]
+    counts = torch.bincount(rois[:, 0].long(), minlength=len(batch)).tolist()
+    return [
+        Detections(boxes, torch.ones_like(boxes[:, 0]), torch.zeros_like(boxes[:, 0]).long())
+        for boxes in torch.split(rois[:, 1:], counts)
+    ]
+
+
+def _clipped(rois: Tensor, batch: Batch) -> Tensor:
+    return torch.cat([rois[:, :1], clip(rois[:, 1:], batch.sizes[rois[:, 0].long()])], 1)

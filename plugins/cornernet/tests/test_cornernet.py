@@ -274,6 +274,18 @@ def test_training_runs_under_bfloat16_autocast_in_float32_losses() -> None:
     assert all(each.grad is not None and torch.isfinite(each.grad).all() for each in module.parameters())
 
 
+def test_losses_are_the_same_compiled() -> None:
+    module, maps, batch = head(), features(), batch_of(crowd_of(5))
+
+    def losses() -> dict[str, Tensor]:
+        return module.losses(module(maps, batch), batch)
+
+    eager, compiled = losses(), torch.compile(losses, backend="aot_eager")()
+    assert all(torch.allclose(eager[name], compiled[name]) for name in eager)
+    total_loss(compiled).backward()
+    assert all(each.grad is not None for each in module.parameters())
+
+
 # ------------------------------------------------------------------------------------------------------ detections
 
 

@@ -115,8 +115,7 @@ def prediction(in_channels: int, out_channels: int) -> nn.Sequential:
 # ------------------------------------------------------------------------------- targets (sections 3.2 and 3.3)
 
 
-@attrs.frozen(eq=False)
-class CornerTargets:
+class CornerTargets(NamedTuple):
     """What a map of one kind of corner should say.
 
     Attributes:
@@ -259,8 +258,7 @@ class Pairing:
 PAIRING = Pairing()
 
 
-@attrs.frozen(eq=False)
-class Corners:
+class Corners(NamedTuple):
     """The best corners of one kind, K per image.
 
     Attributes:

@@ -179,6 +179,15 @@ def test_a_flaw_of_an_annotation_is_named_or_skipped_and_reported(case, kind):
     assert boxes == ([[1, 2, 11, 22], [35, 2, 40, 6]] if action == "clipped" else [[1, 2, 11, 22]])
 
 
+def test_what_is_skipped_is_counted_in_the_log(case, caplog):
+    for annotation in case.content["annotations"][:2]:
+        annotation["bbox"] = [1, 2, 0, 4]
+    dataset = case.dataset(invalid="skip")
+    assert [record.getMessage() for record in caplog.records] == [f"{case.file}: 2 x box without area: dropped"]
+    what = "the box [1.0, 2.0, 0.0, 4.0] (x, y, width, height) has no area"
+    assert str(dataset.report[0]) == f"{case.file}: annotation 1 (image 7): {what}; dropped"
+
+
 def test_infinity_too_is_not_finite(case):
     case.content["annotations"][0]["bbox"] = [0, 0, float("inf"), 3]
     assert "[0.0, 0.0, inf, 3.0] (x, y, width, height) is not finite" in case.error()

@@ -154,7 +154,9 @@ class Predictions:
     def flat(self, name: str) -> Tensor:
         """All levels of ``raw[name]``, as (B, P, K)."""
         if name not in self._flat:
-            self._flat[name] = torch.cat([flatten_level(level, self.priors_per_cell) for level in self.raw[name]], 1)
+            with torch.enable_grad():  # an assigner asks without gradient for what the loss asks for with it
+                levels = [flatten_level(level, self.priors_per_cell) for level in self.raw[name]]
+                self._flat[name] = torch.cat(levels, 1)
         return self._flat[name]
 
     def boxes(self, index: Tensor | None = None) -> Tensor:

@@ -1,0 +1,1 @@
+"""CSPDarknet (Wang et al. 2020, Ge et al. 2021)."""

@@ -32,6 +32,10 @@ class OneStage(Detector):
         """What a neck or head reads are the maps of the last neck before it, or of the backbone."""
         return pyramid_flow(child, built, flow)
 
+    def forward(self, batch: Batch, mode: str = "losses") -> Any:
+        """:meth:`losses` or :meth:`detections`; as the interface has it, here where the way of a step is read."""
+        return self.losses(batch) if mode == "losses" else self.detections(batch)
+
     def losses(self, batch: Batch) -> Losses:
         """Named scalars of one training step."""
         features = self.neck(self.backbone(batch.images))

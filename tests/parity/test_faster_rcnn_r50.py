@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 from detcore.detectors import TwoStage
 from detcore.heads.dense import ComposedHead
@@ -88,6 +89,11 @@ def test_features_raw_outputs_losses_gradients_curve_and_detections() -> None:
         case.check_maps("feats", list(features))
         proposals = model.rpn_head.detections(model.rpn_head(features, batch), batch)
         assert [len(each) for each in proposals] == [150, 150]
-        case.check_maps("raw", [model.roi_head.stages[0](features, as_rois([each.boxes for each in proposals]))])
+        stage, rois = model.roi_head.stages[0], as_rois([each.boxes for each in proposals])
+        case.check_maps("raw", [stage(features, rois)])
         case.check_detections(model.roi_head.detections(features, proposals, batch))
+        stage.extractor.finest_scale = 28.0  # a deliberate fault: regions from other levels
+        with pytest.raises(AssertionError, match=r"raw\.0\.0: differs by"):
+            case.check_maps("raw", [stage(features, rois)])
+        stage.extractor.finest_scale = 56.0
     case.check_training(model, names, LOSSES)

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from detcore.distributed import reduce_mean
@@ -69,7 +70,7 @@ class RoIStage(Container, nn.Module):
         assigner: Assigner,
         sampler: Sampler | None = None,
         class_agnostic: bool = False,
-        num_levels: int = 4,
+        num_levels: PositiveInt = 4,
         add_ground_truth: bool = True,
         weight: float = 1.0,
     ) -> None:

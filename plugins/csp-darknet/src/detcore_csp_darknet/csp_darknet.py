@@ -55,9 +55,7 @@ class Blocks:
         """Convolution 3x3, norm, activation; in two steps where they are depthwise."""
         if not self.depthwise:
             return ConvNormAct(in_channels, out_channels, 3, norm=self.norm, act=self.act, stride=stride)
-        each = ConvNormAct(
-            in_channels, in_channels, 3, norm=self.norm, act=self.act, stride=stride, groups=in_channels
-        )
+        each = ConvNormAct(in_channels, in_channels, 3, norm=self.norm, act=self.act, stride=stride, groups=in_channels)
         return nn.Sequential(each, self.conv(in_channels, out_channels))
 
 

@@ -225,7 +225,7 @@ class PointsWH(Geometry):
 
 
 @attrs.define(eq=False)
-class _Claims:
+class Claims:
     """What is known of each prior, (B, P) each, after the objects that were looked at so far.
 
     Attributes:
@@ -265,8 +265,8 @@ class SimOTAAssigner(Assigner):
     3. k is the sum of the object's ``candidate_topk`` best IoUs, rounded down, at least 1.
     4. A prior that several objects take goes to the object that costs least of *all*, taking or not.
 
-    Of equal costs the first prior and the first object are taken. Crowds take nothing. ``quality`` of the matches is the
-    IoU of the predicted box with its object, 0 for background.
+    Of equal costs the first prior and the first object are taken. Crowds take nothing. ``quality`` of the matches is
+    the IoU of the predicted box with its object, 0 for background.
 
     Args:
         center_radius: Nearer to the centre than so many strides, in x and y.
@@ -316,11 +316,11 @@ class SimOTAAssigner(Assigner):
             usable = usable | ((inside | near) & truth.valid[:, some, None]).any(1)
         class_costs = _class_costs(self._scores(predictions)).transpose(1, 2)
         zeros = torch.zeros_like(usable, dtype=torch.int64)
-        found = _Claims(zeros, zeros, zeros, torch.full(usable.shape, math.inf, device=boxes.device))
+        found = Claims(zeros, zeros, zeros, torch.full(usable.shape, math.inf, device=boxes.device))
         for some in _slices(usable, truth):
             counts = usable[:, None] & truth.valid[:, some, None]
             overlaps = torch.where(counts, pairwise_iou(truth.boxes[:, some], boxes), 0)
-            labels = truth.labels[:, some, None].expand_as(overlaps)
+            labels = truth.labels[:, some, None].clamp(min=0).expand_as(overlaps)
             cost = self.cls_weight * class_costs.gather(1, labels) - self.iou_weight * (overlaps + 1e-7).log()
             inside, near = self._whereabouts(predictions.priors, truth.boxes[:, some])
             cost = torch.where(counts, cost + ~(inside & near) * self.outside, math.inf)

@@ -289,18 +289,18 @@ class Plan:
         """Order: the config's value, checked against the flow; the flow; the default; an error."""
         name = parameter.name
         try:
-            flowing = _flowing(parameter, flow)
+            value = flowing(parameter, flow)
         except ConfigError as error:
             raise ConfigError(node.table.where(name), f"{error.found} {self._source(parameter, flow)}") from None
         if name not in values:
-            if flowing is not None:
-                values[name] = flowing
+            if value is not None:
+                values[name] = value
             elif parameter.required:
                 wanted = f"{name} ({str(parameter.flow).replace('_', ' ')})"
                 raise ConfigError(node.table.where(), f"nothing before {node.label} gives its {wanted}", "Write it.")
-        elif flowing is not None and plain(values[name]) != plain(flowing) and values[name] is not None:
+        elif value is not None and plain(values[name]) != plain(value) and values[name] is not None:
             given = f"{shown(values[name])} given to {node.label}"
-            found = f"{given}, but {self._source(parameter, flow)} gives {shown(flowing)}"
+            found = f"{given}, but {self._source(parameter, flow)} gives {shown(value)}"
             raise ConfigError(node.table.where(name), found, "Remove the key: the build fills it.")
 
     def _source(self, parameter: Parameter, flow: Flow) -> str:
@@ -313,7 +313,7 @@ class Plan:
     def _checked(self, node: Node, built: Any) -> Any:
         self._labels[id(built)] = (built, f"{node.label} ({node.table.where()})")
         if node.interface is not None:
-            problem = _broken_promise(built, node.interface)
+            problem = broken_promise(built, node.interface)
             if problem:
                 raise ComponentError(node.table.where(), f"{node.label} {problem}")
         if self._load_weights and "weights" in node.table and "weights" not in node.parameters:
@@ -328,7 +328,12 @@ class Plan:
         self.reports.append(f"weights of {node.label}: {report}")
 
 
-def _flowing(parameter: Parameter, flow: Flow) -> Any:
+def flowing(parameter: Parameter, flow: Flow) -> Any:
+    """The value of ``flow`` that a marked parameter wants; None where it is not known.
+
+    Raises:
+        ConfigError: One value for all levels is wanted, and they differ; ``where`` is left empty.
+    """
     value = getattr(flow, str(parameter.flow))
     if value is None or parameter.flow not in _SEVERAL_LEVELS:
         return value
@@ -366,7 +371,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _broken_promise(built: Any, interface: type) -> str:
+def broken_promise(built: Any, interface: type) -> str:
+    """What keeps ``built`` from being an ``interface``, or the empty string."""
     # An interface without abstract methods (norms, activations) only names a kind: what it derives from must hold.
     named_only = not inspect.isabstract(interface) and not getattr(interface, "_is_protocol", False)
     wanted = interface.__mro__[1] if named_only and issubclass(interface, nn.Module) else interface

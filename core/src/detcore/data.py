@@ -234,7 +234,7 @@ class _Fetch:
             for transform in self.transforms:
                 with _about(name, type(transform).__name__):
                     image, target = transform(image, target)
-        problem = _problem(image, target, len(self.dataset.classes))
+        problem = sample_problem(image, target, len(self.dataset.classes))
         if problem:
             raise DataError(name, problem)
         return image, target
@@ -254,7 +254,7 @@ def _about(image: str, source: str) -> Iterator[None]:
         raise wrapped from error
 
 
-def _problem(image: Any, target: dict[str, Any], classes: int) -> str:
+def sample_problem(image: Any, target: dict[str, Any], classes: int) -> str:
     """What is wrong with a transformed sample, or the empty string."""
     if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 3 or len(image) != 3:
         found = f"{tuple(image.shape)} {image.dtype}" if isinstance(image, Tensor) else type(image).__name__

@@ -35,7 +35,7 @@ class GaussianFocalLoss(Loss):
         loss = found.where(target == 1, false)
         if weight is not None:
             loss = loss * weight.reshape(weight.shape + (1,) * (loss.ndim - weight.ndim))
-        return self.loss_weight * loss.sum() / (loss.numel() if avg_factor is None else avg_factor)
+        return self.loss_weight * loss.sum() / (max(loss.numel(), 1) if avg_factor is None else avg_factor)
 
 
 class EmbeddingLoss(nn.Module, ABC):

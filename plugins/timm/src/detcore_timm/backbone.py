@@ -23,7 +23,8 @@ class TimmBackbone(Backbone):
     """A model of timm with ``features_only``; :mod:`detcore_timm.models` has one subclass per model.
 
     Images whose sides are no multiples of the deepest stride are padded at the bottom and right, and maps cut back to
-    the sides of the image divided by the stride, rounded up, so that every model keeps to one rule.
+    the sides of the image divided by the stride, rounded up, so that every model keeps to one rule. Layers that timm
+    keeps although no returned map needs them do not train: distributed training would wait for their gradients.
 
     Args:
         out_indices: Which of the model's maps are returned, by timm's numbers, rising; None: all of stride 4 and more.
@@ -59,6 +60,7 @@ class TimmBackbone(Backbone):
         self.kept = [i for i, stride in enumerate(strides) if out_indices is not None or stride >= SMALLEST_STRIDE]
         self.out_channels = tuple(channels[index] for index in self.kept)
         self.strides = tuple(strides[index] for index in self.kept)
+        self.divisor = max(each["reduction"] for each in info.info)
         self.channels_last = str(getattr(self.model, "output_fmt", "")).endswith("NHWC")
         self._try(options.get("img_size"))
         self.train()
@@ -66,9 +68,8 @@ class TimmBackbone(Backbone):
     def forward(self, images: Tensor) -> Features:
         """(B, 3, H, W) -> L maps (B, C_l, H_l, W_l), sides divided by the stride, rounded up."""
         height, width = images.shape[-2:]
-        deepest = self.strides[-1]
-        if height % deepest or width % deepest:
-            images = F.pad(images, (0, -width % deepest, 0, -height % deepest))
+        if height % self.divisor or width % self.divisor:
+            images = F.pad(images, (0, -width % self.divisor, 0, -height % self.divisor))
         maps = self.model(images)
         maps = [maps[index] for index in self.kept]
         if self.channels_last:
@@ -110,13 +111,12 @@ class TimmBackbone(Backbone):
 
     def _try(self, size: int | Sequence[int] | None) -> None:
         """One small image: what cannot work, and maps that do not lie on the image, come to light before training."""
-        deepest = self.strides[-1]
-        height, width = (2 * deepest, 3 * deepest) if size is None else (size, size) if isinstance(size, int) else size
+        size = (2 * self.divisor, 3 * self.divisor) if size is None else size
+        height, width = (size, size) if isinstance(size, int) else size
         parameter = next(self.model.parameters())
         self.model.eval()
         try:
-            with torch.no_grad():
-                maps = self(parameter.new_zeros(1, 3, height, width))
+            maps = self(parameter.new_zeros(1, 3, height, width))
         except Exception as error:
             found = f"an image of {height}x{width} pixels does not pass: {_one_line(error)}"
             fix = "If it is made for one size, give that: options = {img_size = [640, 640]}."
@@ -126,6 +126,14 @@ class TimmBackbone(Backbone):
         if found_shapes != right:
             found = f"an image of {height}x{width} pixels gives maps of {found_shapes}, not {right}"
             raise ConfigError("", found, "Its maps do not lie on the image: choose another model.")
+        _freeze_unused(self.model, maps)
+
+
+def _freeze_unused(model: nn.Module, maps: Features) -> None:
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    total = torch.stack([each.sum() for each in maps]).sum()
+    for each, gradient in zip(parameters, torch.autograd.grad(total, parameters, allow_unused=True), strict=True):
+        each.requires_grad_(gradient is not None)
 
 
 def _any_size(name: str, **options: Any) -> nn.Module:

@@ -72,7 +72,7 @@ def build(config: Config, catalog: Catalog, device: str | None = None, *, wanted
         print(line)
     on = _device(device or checked.build("device"))
     return Parts(
-        model=model.to(on),
+        model=model.to(on, memory_format=torch.channels_last if checked.build("channels_last") else None),
         preprocess=(checked.build("preprocess") or Preprocess()).to(on),
         classes=classes,
         plan=checked,

@@ -78,6 +78,7 @@ class Recipe:
         classes: Names of the classes, in order; else those of the training data.
         seed: Of everything random.
         device: ``auto`` is the best there is.
+        channels_last: Keep maps channel by channel side by side in memory; faster on most CPUs and on tensor cores.
         work_dir: Where the folders of runs go.
     """
 
@@ -91,4 +92,5 @@ class Recipe:
     classes: Sequence[str] | None = None
     seed: int = 0
     device: str = "auto"
+    channels_last: bool = False
     work_dir: str = "runs"

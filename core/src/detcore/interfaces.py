@@ -248,7 +248,7 @@ class Loss(nn.Module, ABC):
         """(N, ...) input and target -> a scalar.
 
         Args:
-            weight: (N,) or the input's shape, multiplied before reduction.
+            weight: (N,) or, except of a softmax, the input's shape; multiplied before reduction.
             avg_factor: Divides the sum where the reduction is the mean; None divides by the number of elements.
         """
 

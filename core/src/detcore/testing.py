@@ -66,7 +66,7 @@ class ConformanceError(AssertionError):
     """
 
     def __init__(self, component: str, found: str, fix: str = "") -> None:
-        super().__init__(f"{component}: {found}. {fix}".strip())
+        super().__init__(f"{component}: {found}. {fix}" if fix else f"{component}: {found}")
 
 
 # --------------------------------------------------------------------------------------------- backbones and necks
@@ -105,7 +105,7 @@ def _check_pyramid(make: _Maker, sizes: Sequence[Size], inputs: Callable[[Size],
     module = make()
     for size in sizes:
         given, when = inputs(size), f"on images of {size[0]} x {size[1]}"
-        with _unchanged(make.name, "what it reads", given), _during(make.name, when):
+        with seeded(1), _unchanged(make.name, "what it reads", given), _during(make.name, when):
             maps = module(given)
         _check_maps(module, maps, size)
     _check_gradients(module, sum(each.sum() for each in maps), when)
@@ -315,7 +315,7 @@ def _check_reduction(loss: Loss, example: _Example) -> None:
 def _value(loss: Loss, what: str, input: Tensor, target: Tensor, **options: Any) -> tuple[float, Tensor]:
     """A loss and its gradient, both finite."""
     name, leaf = type(loss).__name__, input.clone().requires_grad_()
-    with _unchanged(name, "its target", target), _during(name, what):
+    with seeded(1), _unchanged(name, "its target", target), _during(name, what):
         value = loss(leaf, target, **options)
     if not isinstance(value, Tensor) or value.dim() != 0:
         found = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -151,7 +151,10 @@ class OwnShape(Plain):
 
 
 BACKBONES = [
-    (RoundsDown, r"map 0 of images of 97 x 131 has the shape \(2, 4, 48, 64\), declared is \(2, 4, 49, 66\)\. It is .*"),
+    (
+        RoundsDown,
+        r"map 0 of images of 97 x 131 has the shape \(2, 4, 48, 64\), declared is \(2, 4, 49, 66\)\. It is .*",
+    ),
     (OneMapTooMany, r"declares 2 out_channels and 2 strides, but returns 3 maps\. One of each per map\."),
     (Undeclared, r"does not declare strides, as a Backbone must\. See detcore\.interfaces\.Backbone\."),
     (Doubles, r"map 0 of images of 64 x 96 is torch\.float64\. Float32 images give finite float32 maps\."),
@@ -386,7 +389,10 @@ class OneRecord(Tiny):
 
 HEADS = [
     (DividesByNothing, r"loss_box is nan with no object\. What an image lacks has weight 0, .*"),
-    (LossesComeAndGo, r"the losses are loss_cls with no object, but loss_box, loss_cls with one object in each image\. .*"),
+    (
+        LossesComeAndGo,
+        r"the losses are loss_cls with no object, but loss_box, loss_cls with one object in each image\. .*",
+    ),
     (Untied, r"parameter box\.weight has no gradient with no object\. Every trainable parameter .*"),
     (NeedsAnObject, r"raises IndexError in losses\(\) with no object: .*"),
     (NeedsAnObjectInEachImage, r"extra is nan with no object in one of the images\. .*"),

@@ -21,7 +21,7 @@ FCOS = str(ROOT / "configs" / "fcos_r50_coco.toml")
 COCO128 = Path(os.environ.get("DETCORE_TEST_DATA", ROOT.parent / "shared" / "data")) / "coco128"
 TINY = [
     "train.dataset.length=4", "train.batch_size=2", "train.epochs=1", "val.dataset.length=2",
-    "train.dataset.size=[96, 96]", "val.dataset.size=[96, 96]",
+    "vars.size=[96, 96]",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from detcore.errors import DataError, did_you_mean
+from detcore.interfaces import ClassNames
 from detcore.report import Flaw, summarize
 from torch import Tensor
 from torchvision import tv_tensors
@@ -74,7 +75,7 @@ class CocoDataset:
         *,
         annotations: str,
         images: str,
-        classes: Sequence[str] | None = None,
+        classes: ClassNames | None = None,
         segmentation: Literal["none", "polygons", "masks"] = "none",
         invalid: Literal["fail", "skip"] = "fail",
         keep_empty: bool = True,

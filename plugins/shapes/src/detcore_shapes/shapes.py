@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from detcore.errors import ConfigError, did_you_mean
+from detcore.interfaces import ClassNames
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision import tv_tensors
@@ -265,7 +266,7 @@ class ShapesDataset:
         length: int = 1000,
         split: Literal["train", "val"] = "train",
         size: tuple[int, int] = (320, 320),
-        classes: Sequence[str] | None = None,
+        classes: ClassNames | None = None,
         seed: int = 0,
         min_objects: int = 1,
         max_objects: int = 12,

@@ -9,7 +9,7 @@ import nox
 ROOT = Path(__file__).parent
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 PACKAGES = [ROOT / "core", *PLUGINS]
-TEST_TOOLS = ["pytest", "hypothesis", "import-linter"]
+TEST_TOOLS = ["pytest", "hypothesis", "grimp", "hatchling"]
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -34,8 +34,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Strict types of core and every plugin."""
     _install(session, PACKAGES, "mypy")
-    for package in PACKAGES:
-        session.run("mypy", "src", *_mypy_cache(session), env={"PYTHONPATH": ""}, chdir=str(package))
+    session.run("mypy", *(str(package / "src") for package in PACKAGES))
 
 
 @nox.session
@@ -78,8 +77,7 @@ def pythons(session: nox.Session) -> None:
 @nox.session(default=False, python="3.11")
 def oldest(session: nox.Session) -> None:
     """Core with the lowest versions that it declares."""
-    arguments = [argument for package in [ROOT / "core"] for argument in ("-e", str(package))]
-    session.install("--resolution", "lowest-direct", *arguments, *TEST_TOOLS)
+    session.install("--resolution", "lowest-direct", "-e", str(ROOT / "core"), *TEST_TOOLS)
     session.run("pytest", "-m", "not slow", "tests/core", *session.posargs)
 
 
@@ -99,7 +97,3 @@ def write_requirements(session: nox.Session) -> None:
 
 def _install(session: nox.Session, packages: list[Path], *tools: str) -> None:
     session.install(*tools, *(argument for package in packages for argument in ("-e", str(package))))
-
-
-def _mypy_cache(session: nox.Session) -> list[str]:
-    return ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(Path(session.create_tmp()) / "mypy")]

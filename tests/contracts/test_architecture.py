@@ -32,9 +32,7 @@ def reaches(graph: grimp.ImportGraph, importer: str, imported: str) -> list[str]
 
 @pytest.mark.parametrize("module", LIGHT)
 @pytest.mark.parametrize("heavy", ["torch", "torchvision", "pydantic", "rich", "detcore.interfaces", "detcore.run"])
-def test_what_finds_plugins_and_folds_configs_stays_light(
-    graph: grimp.ImportGraph, module: str, heavy: str
-) -> None:
+def test_what_finds_plugins_and_folds_configs_stays_light(graph: grimp.ImportGraph, module: str, heavy: str) -> None:
     if heavy in graph.modules:
         assert reaches(graph, module, heavy) == []
 
@@ -78,7 +76,9 @@ def test_a_plugin_imports_cores_public_names_and_plugins_that_it_declares(projec
         for name in imports(path):
             parts = name.split(".")
             if parts[0] == "detcore" and len(parts) > 1:
-                assert parts[1] not in ("build", "config", "runner", "run", "cli", "signature", "recipe"), f"{path}: {name}"
+                assert parts[1] not in ("build", "config", "runner", "run", "cli", "signature", "recipe"), (
+                    f"{path}: {name}"
+                )
             if parts[0].startswith("detcore_") and parts[0] != own:
                 assert parts[0] in declared, f"{path} imports {name}, which {project} does not declare"
                 assert not any(part.startswith("_") for part in parts), f"{path}: {name} is private"
@@ -116,10 +116,17 @@ def code_lines(path: Path) -> int:
     skipped: set[int] = set()
     for node in ast.walk(ast.parse(text)):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
             skipped.update(range(body[0].lineno, (body[0].end_lineno or body[0].lineno) + 1))
     lines = enumerate(text.splitlines(), 1)
-    return sum(1 for number, line in lines if number not in skipped and line.strip() and not line.strip().startswith("#"))
+    return sum(
+        1 for number, line in lines if number not in skipped and line.strip() and not line.strip().startswith("#")
+    )
 
 
 def test_core_stays_small() -> None:

@@ -49,9 +49,7 @@ def annotations(**changes: Any) -> dict[str, Any]:
     box = {"iscrowd": 0, "area": 100.0, "segmentation": []}
     content: dict[str, Any] = {
         "images": [{"id": n, "file_name": f"{n}.jpg", "width": 64, "height": 48} for n in (1, 2)],
-        "annotations": [
-            {"id": 10 + n, "image_id": n, "category_id": 7, "bbox": [4, 4, 10, 10], **box} for n in (1, 2)
-        ],
+        "annotations": [{"id": 10 + n, "image_id": n, "category_id": 7, "bbox": [4, 4, 10, 10], **box} for n in (1, 2)],
         "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}],
     }
     return {**content, **changes}
@@ -72,7 +70,9 @@ class Place:
         self.annotate(annotations())
         (folder / "images").mkdir()
         for number in (1, 2):
-            write_jpeg(torch.full((3, 48, 64), 60 * number, dtype=torch.uint8), str(folder / "images" / f"{number}.jpg"))
+            write_jpeg(
+                torch.full((3, 48, 64), 60 * number, dtype=torch.uint8), str(folder / "images" / f"{number}.jpg")
+            )
 
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text, encoding="utf-8")
@@ -185,7 +185,9 @@ def test_a_spoilt_image_is_one_line(place: Place, said: Callable[..., str], spoi
 
 def test_checkpoints_of_another_kind_are_one_line(place: Place, said: Callable[..., str]) -> None:
     assert exit_code("a.toml", "--work-dir", "out") == 0
-    val = "val={dataset={type='CocoDataset', annotations='ann.json', images='images'}, evaluator={type='CocoEvaluator'}}"
+    val = (
+        "val={dataset={type='CocoDataset', annotations='ann.json', images='images'}, evaluator={type='CocoEvaluator'}}"
+    )
     good = "out/checkpoints/last.pt"
     assert exit_code("eval", "a.toml", good, "--set", val) == 0
     line = said("eval", "a.toml", good, "--set", val, "--set", "model.neck.out_channels=24")

@@ -13,7 +13,13 @@ from detcore import run
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "one-step.md"
-TINY = ["model.backbone.width=8", "train.dataset.length=2", "train.batch_size=2", "train.epochs=1", "val={_delete_=true}"]
+TINY = [
+    "model.backbone.width=8",
+    "train.dataset.length=2",
+    "train.batch_size=2",
+    "train.epochs=1",
+    "val={_delete_=true}",
+]
 
 
 def way_to_the_loss(folder: Path) -> list[tuple[str, str]]:

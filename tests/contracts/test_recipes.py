@@ -39,7 +39,13 @@ def test_a_wrong_explicit_channel_count_names_both_parts_both_values_both_files(
     with pytest.raises(ConfigError) as raised:
         build(*load(str(tmp_path / "mine.toml")), "cpu")
     message = str(raised.value)
-    for part in ("mine.toml: model.neck.in_channels", "[1, 2, 3]", "neck FPN", "backbone ResNet", "quickstart.toml: model.backbone"):
+    for part in (
+        "mine.toml: model.neck.in_channels",
+        "[1, 2, 3]",
+        "neck FPN",
+        "backbone ResNet",
+        "quickstart.toml: model.backbone",
+    ):
         assert part in message
 
 

@@ -1,8 +1,9 @@
 """The quickstart recipe beside torchvision's FCOS of the same size and budget, in one run.
 
-Both are trained by the same loop on the same images in the same order with the same optimizer and schedule; torchvision's
-model is `torchvision.models.detection.fcos.FCOS` on the same kind of backbone and pyramid, with as many convolutions and
-channels in its head. Exits with 1 where training takes 5 minutes, AP50 is under 0.85, or 0.02 under torchvision's.
+Both are trained by the same loop on the same images in the same order, with the same optimizer and schedule.
+torchvision's model is `torchvision.models.detection.fcos.FCOS` on the same kind of backbone and pyramid, with as many
+convolutions and channels in its head. Exits with 1 where training takes 5 minutes, AP50 is under 0.85, or 0.02 under
+torchvision's.
 
     python benchmarks/quickstart.py [--set KEY=VALUE ...]
 """

@@ -77,7 +77,8 @@ def pythons(session: nox.Session) -> None:
 @nox.session(default=False, python="3.11")
 def oldest(session: nox.Session) -> None:
     """Core with the lowest versions that it declares."""
-    session.install("--resolution", "lowest-direct", "-e", str(ROOT / "core"), *TEST_TOOLS)
+    session.install("--resolution", "lowest-direct", "-e", str(ROOT / "core"))
+    session.install(*TEST_TOOLS)
     session.run("pytest", "-m", "not slow", "tests/core", *session.posargs)
 
 

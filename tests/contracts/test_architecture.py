@@ -16,7 +16,7 @@ import tomli
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core" / "src" / "detcore"
 PLUGINS = sorted(ROOT.glob("plugins/*/pyproject.toml"))
-LIGHT = ["errors", "hookspecs", "catalog", "config", "plugins", "points", "components", "known"]
+LIGHT = ["errors", "hookspecs", "catalog", "config", "plugins", "points", "components"]
 GROUND = ["structures", "interfaces", "layers", "heads", "detectors", "distributed"]
 
 

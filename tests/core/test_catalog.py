@@ -78,7 +78,7 @@ def test_a_component_wins_over_a_namespace(make: MakeModule) -> None:
 def test_a_namespace_serves_its_kind_only(make: MakeModule) -> None:
     make("fake_space", Net=Member)
     catalog = Catalog([entry(Namespace("backbone", "fake_space"))])
-    assert catalog.find("backbone", "Net", WHERE).version == "0.1.0"
+    assert catalog.find("backbone", "Net", WHERE).entry.version == "0.1.0"
     assert message(catalog, "neck", "Net") == f'{WHERE}: no neck "Net" is installed'
 
 
@@ -132,7 +132,7 @@ def test_a_name_of_two_distributions_is_an_error_when_bare(make: MakeModule) -> 
     assert message(catalog, "backbone", "Net") == (
         f'{WHERE}: backbone "Net" is in acme 0.1.0 and other 0.1.0. Choose type = "acme/Net" or type = "other/Net".'
     )
-    assert catalog.find("backbone", "other/Net", WHERE).distribution == "other"
+    assert catalog.find("backbone", "other/Net", WHERE).entry.distribution == "other"
     assert "acme/Net" in message(catalog, "backbone", "nets/Net")  # the entry point is of both
 
 
@@ -236,6 +236,12 @@ def test_holds_tells_what_is_certain_without_an_import() -> None:
         with pytest.raises(ConfigError, match=found):  # no namespace of assigners: only a plugin could have it
             catalog.holds(name, WHERE)
     assert not Catalog([entry(Namespace("assigner", "absent"))]).holds("FCOSAssigner", WHERE)
+    neck = entry(Component("neck", "WidePyramid", "absent:W"))
+    with pytest.raises(
+        ConfigError, match=r'no component "WidePyramd" is installed. Near names are WidePyramid \(neck\)'
+    ):
+        Catalog([neck, *spaces]).holds("WidePyramd", WHERE)  # no namespace of necks: it is misspelt
+    assert not Catalog([neck, entry(Namespace("neck", "absent"))]).holds("WidePyramd", WHERE)
     twice = [entry(net, "a/a"), entry(net, "b/b")]
     with pytest.raises(ConfigError, match='Choose type = "a/Net" or type = "b/Net"'):
         Catalog(twice).holds("Net", WHERE)
@@ -251,7 +257,6 @@ def test_kind_of_knows_an_interface_by_its_address_and_by_a_reexport(make: MakeM
     assert catalog.kind_of(Member) == "member"
     assert catalog.kind_of(Base) == "base"
     assert catalog.kind_of(int) is None
-    assert catalog.interface("base") is Base
     assert catalog.kinds["base"].record.supplies == 1
 
 
@@ -260,14 +265,6 @@ def test_kind_of_imports_no_library_that_is_not_there_yet() -> None:
     sys.modules.pop("this", None)
     assert Catalog([entry(Kind("zen", "this:s"))]).kind_of(int) is None
     assert "this" not in sys.modules
-
-
-def test_interface_says_which_kinds_there_are_and_what_is_wrong() -> None:
-    catalog = Catalog([entry(Kind("neck", "fake_absent:Neck"), "acme/nets")])
-    with pytest.raises(PluginError, match=r'^no plugin opens the kind "nek". Kinds are neck\.$'):
-        catalog.interface("nek")
-    with pytest.raises(PluginError, match=r'^acme/nets: the interface of kind "neck" cannot be imported: Module'):
-        catalog.interface("neck")
 
 
 def test_names() -> None:

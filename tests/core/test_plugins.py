@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from detcore import Component, Kind, Namespace, hookimpl, known
+from detcore import Component, Kind, Namespace, hookimpl
 from detcore.catalog import KNOWN, PLUGIN, Catalog
 from detcore.errors import ConfigError, PluginError
 from detcore.plugins import discover, resolve_dist
@@ -252,6 +253,13 @@ def test_an_absent_name_of_the_package_is_an_attribute_error() -> None:
     assert "hookimpl" in dir(detcore)
 
 
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The tool that writes known.json; it is no part of core."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
+    return importlib.import_module("known")
+
+
 def project(folder: Path, name: str, text: str) -> None:
     package = folder / "one" / "src" / name
     package.mkdir(parents=True)
@@ -262,20 +270,17 @@ def project(folder: Path, name: str, text: str) -> None:
     (package / "plugin.py").write_text(textwrap.dedent(text))
 
 
-def test_known_lists_the_plugins_of_a_repository(tmp_path: Path) -> None:
+def test_known_lists_the_plugins_of_a_repository(known: ModuleType, tmp_path: Path) -> None:
     project(tmp_path, "known_good", LOCAL)
     assert known.generate(tmp_path) == {"dense_head": {"MyHead": "detcore-one"}, PLUGIN: {"one": "detcore-one"}}
 
 
-def test_known_refuses_a_plugin_that_cannot_be_loaded(tmp_path: Path) -> None:
+def test_known_refuses_a_plugin_that_cannot_be_loaded(known: ModuleType, tmp_path: Path) -> None:
     project(tmp_path, "known_bad", "import no_such_thing")
     with pytest.raises(PluginError, match=r"^detcore-one/one: ModuleNotFoundError: No module named 'no_such_thing'$"):
         known.generate(tmp_path)
 
 
-def test_known_json_is_fresh() -> None:
-    plugins = known.REPOSITORY / "plugins"
-    if not plugins.is_dir():
-        pytest.skip("outside the repository: there are no plugins to compare known.json with")
-    fresh = KNOWN.read_text() == known.text(known.generate(plugins))
-    assert fresh, "run: python -m detcore.known --write"
+def test_known_json_is_fresh(known: ModuleType) -> None:
+    fresh = KNOWN.read_text() == known.text(known.generate(known.PLUGINS))
+    assert fresh, "run: python tools/known.py --write"

@@ -96,8 +96,7 @@ class _Planner:
         except UserError as error:
             self.errors.append(error if error.where else type(error)(where, f"{kind} {name}: {error.found}", error.fix))
             return None
-        label = f"{kind} {target.name} ({target.distribution} {target.version})"
-        return self._node(table, target.obj, label, child, read, family=child if foreign else None)
+        return self._node(table, target.obj, str(target), child, read, family=child if foreign else None)
 
     def _node(
         self,

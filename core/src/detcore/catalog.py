@@ -1,7 +1,8 @@
 """What is installed: records of components, and how a name in a config becomes an imported object. Imports no torch.
 
 A component is a name of a kind (``TinyNeck`` is a ``neck``) with the address of its code; a namespace opens a whole
-library for a kind without listing it; a kind has an interface. Code behind an address is imported when it is first asked for.
+library for a kind without listing it; a kind has an interface. Code behind an address is imported when it is first
+asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import importlib
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +22,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from attrs import frozen
 
-from detcore.errors import ComponentError, ConfigError, PluginError, UserError
+from detcore.errors import ComponentError, ConfigError, PluginError, UserError, one_line
 from detcore.points import canonical
 
 WEIGHT_SOURCE = "weight_source"
@@ -121,8 +123,6 @@ class Target:
 
     name: str
     kind: str
-    distribution: str
-    version: str
     obj: Any
     entry: Entry[Record]
 
@@ -176,19 +176,18 @@ class Catalog:
             PluginError: Its code cannot be imported, or its plugin is broken.
             ComponentError: Its module has no such attribute.
         """
-        candidates = self.candidates(kind, name)
         prefix, bare = split(name)
-        if len(candidates.components) > 1:
-            raise self.ambiguous(kind, name, candidates.components, where)
-        for entry in candidates.components:
-            obj = resolve(entry.record.target, where, f"{kind} {bare} ({entry})")
-            return Target(bare, kind, entry.distribution, entry.version, obj, entry)
-        members, failures = _members(candidates.namespaces, bare, where)
-        if len(members) > 1:
-            raise self.ambiguous(kind, name, [space for space, _ in members], where)
-        for space, obj in members:
-            return Target(bare, kind, space.distribution, space.version, obj, space)
-        raise failures[0] if prefix and failures else self.unknown(kind, name, where, failures)
+        found = self.candidates(kind, name)
+        members, failures = ({}, []) if found.components else _members(found.namespaces, bare, where)
+        owners: Sequence[Entry[Record]] = found.components or list(members)
+        if len(owners) > 1:
+            raise self.ambiguous(kind, name, owners, where)
+        if not owners:
+            raise failures[0] if prefix and failures else self.unknown(kind, name, where, failures)
+        record = owners[0].record
+        if isinstance(record, Component):
+            return Target(bare, kind, resolve(record.target, where, f"{kind} {bare} ({owners[0]})"), owners[0])
+        return Target(bare, kind, members[owners[0]], owners[0])
 
     def candidates(self, kind: str | None, name: str) -> Candidates:
         """Who has, or could have, ``name`` (or ``prefix/name``); ``kind`` None: of any kind. Imports nothing."""
@@ -200,6 +199,8 @@ class Catalog:
 
     def holds(self, name: str, where: str) -> bool:
         """Whether a component of some kind is called so; False: only a namespace could have it. Imports nothing.
+
+        A name like those of components is taken for one of them, misspelt, unless their kinds have a namespace.
 
         Raises:
             ConfigError: No such name, or one that two plugins have.
@@ -214,33 +215,19 @@ class Catalog:
             raise self.ambiguous(kind, name, entries, where)
         if kinds:
             return True
-        elsewhere = {kind for kind, names in known().items() if name in names}
-        if not found.namespaces or (elsewhere and elsewhere.isdisjoint(each.record.kind for each in found.namespaces)):
+        near = self.near(None, split(name)[1], cutoff=0.8)  # v2.Compose is no ComposedHead misspelt
+        if not found.namespaces or (near and {each.record.kind for each in found.namespaces}.isdisjoint(near.values())):
             raise self.unknown(None, name, where)
         return False
 
     def kind_of(self, interface: type) -> str | None:
         """The kind whose interface is this class; it may be known by another, re-exported, address."""
-        address = f"{interface.__module__}:{interface.__qualname__}"
         for name, entry in self.kinds.items():
-            if entry.record.interface == address:
-                return name
-        for name, entry in self.kinds.items():
-            if entry.record.interface.partition(".")[0].partition(":")[0] not in sys.modules:
-                continue
-            try:
-                if self.interface(name) is interface:
+            package = re.split(r"[.:]", entry.record.interface)[0]
+            with suppress(UserError):
+                if package in sys.modules and resolve(entry.record.interface, "", name) is interface:
                     return name
-            except UserError:
-                continue
         return None
-
-    def interface(self, kind: str) -> Any:
-        """The class that components of this kind implement, imported. Raises PluginError or ComponentError."""
-        if kind not in self.kinds:
-            raise PluginError("", f'no plugin opens the kind "{kind}"', f"Kinds are {', '.join(sorted(self.kinds))}.")
-        entry = self.kinds[kind]
-        return resolve(entry.record.interface, entry.plugin, f'the interface of kind "{kind}"')
 
     def ambiguous(self, kind: str, name: str, entries: Sequence[Entry[Record]], where: str) -> UserError:
         """The error for a name that several plugins have: says how each is spelt."""
@@ -284,36 +271,37 @@ class Catalog:
             return f"Another version of {provider} has it, {installed[0]} is installed."
         return f"Install it: pip install {provider}." if provider else ""
 
-    def near(self, kind: str | None, name: str) -> list[str]:
-        """``TinyAssigner (assigner)``: the nearest names over all kinds, those of plugins that could be installed too.
+    def near(self, kind: str | None, name: str, *, cutoff: float = 0.7) -> Mapping[str, str]:
+        """``{"TinyAssigner (assigner)": "assigner"}``: the nearest names over all kinds, with their kinds.
 
-        Members of namespaces are among them only for ``kind``, and only where the library is imported already.
+        Those of plugins that could be installed are among them; members of namespaces only for ``kind``, and only
+        where the library is imported already.
         """
-        labels: dict[str, list[str]] = {}
-        for its_name, label in self._names(kind):
-            labels.setdefault(its_name.lower(), []).append(label)
-        near = difflib.get_close_matches(name.lower(), labels, n=3, cutoff=0.7)
-        return [label for each in near for label in labels[each]]
+        labels: dict[str, dict[str, str]] = {}
+        for its_kind, its_name, source in self._names(kind):
+            labels.setdefault(its_name.lower(), {})[f"{its_name} ({its_kind}{source})"] = its_kind
+        near = difflib.get_close_matches(name.lower(), labels, n=3, cutoff=cutoff)
+        return {label: its_kind for each in near for label, its_kind in labels[each].items()}
 
     def _nothing_like(self, kind: str | None, name: str, failures: Sequence[UserError]) -> str:
         broken = [f"{each.plugin} ({each.error})" for each in self.broken] + [each.found for each in failures]
         listings = [("Near names are", self.near(kind, name)), ("Plugins that cannot be loaded:", broken)]
         return " ".join(f"{title} {', '.join(names)}." for title, names in listings if names)
 
-    def _names(self, kind: str | None) -> Iterator[tuple[str, str]]:
-        """(name, name with kind and origin) of everything that can be listed without an import."""
+    def _names(self, kind: str | None) -> Iterator[tuple[str, str, str]]:
+        """(kind, name, how to get it) of everything that can be listed without an import."""
         for its_kind, name in self.components:
-            yield name, f"{name} ({its_kind})"
+            yield its_kind, name, ""
         for its_kind, names in known().items():
             for name, distribution in names.items():
                 if its_kind != PLUGIN and (its_kind, name) not in self.components:
-                    yield name, f"{name} ({its_kind}: pip install {distribution})"
+                    yield its_kind, name, f": pip install {distribution}"
         for entry in self.namespaces.get(kind or "", ()):
             module = sys.modules.get(entry.record.module)
             for name in dir(module) if module else ():
                 with suppress(UserError):
                     if _member(entry, name, "") is not None:
-                        yield name, f"{name} ({kind})"
+                        yield entry.record.kind, name, ""
 
 
 @functools.cache
@@ -354,25 +342,19 @@ def import_module(name: str, where: str, what: str) -> Any:
         raise PluginError(where, f"{what} cannot be imported: {one_line(error)}") from error
 
 
-def one_line(error: BaseException) -> str:
-    """``ImportError: no module named torch``, however many lines the exception has."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-
-
 def _members(
     namespaces: Sequence[Entry[Namespace]], name: str, where: str
-) -> tuple[list[tuple[Entry[Namespace], Any]], list[UserError]]:
-    """The namespaces that have a member of this name, with it; and the errors of those that cannot be asked."""
-    members: list[tuple[Entry[Namespace], Any]] = []
+) -> tuple[dict[Entry[Record], Any], list[UserError]]:
+    """The member of this name by the namespace that has it; and the errors of those that cannot be asked."""
+    members: dict[Entry[Record], Any] = {}
     failures: list[UserError] = []
     for entry in namespaces:
         try:
             member = _member(entry, name, where)
         except UserError as error:
             failures.append(error)
-            continue
-        if member is not None:
-            members.append((entry, member))
+        else:
+            members.update({} if member is None else {entry: member})
     return members, failures
 
 

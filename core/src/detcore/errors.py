@@ -89,5 +89,10 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     return f'Did you mean "{names[near[0]]}"?' if near else ""
 
 
+def one_line(error: BaseException) -> str:
+    """``ImportError: no module named torch``, however many lines the exception has."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!")) else f"{text}."

@@ -14,22 +14,15 @@ and an entry point of the group ``detcore.commands`` adds a click command to ``c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
 
 import pluggy
 
 from detcore.catalog import Component, Kind, Namespace
 
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-
 hookspec = pluggy.HookspecMarker("detcore")
-_implements = pluggy.HookimplMarker("detcore")
-
-
-def hookimpl(function: FunctionT) -> FunctionT:
-    """Marks a plugin's function as the hook of its name."""
-    return _implements(function)
+hookimpl = pluggy.HookimplMarker("detcore")
+"""Marks a plugin's function as the hook of its name."""
 
 
 @hookspec

@@ -8,33 +8,26 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import importlib_metadata
 import pluggy
 
 from detcore import hookspecs
-from detcore.catalog import (
-    WEIGHT_SOURCE,
-    BrokenPlugin,
-    Catalog,
-    Component,
-    Entry,
-    Kind,
-    Namespace,
-    Record,
-    one_line,
-)
-from detcore.errors import ConfigError, PluginError, did_you_mean
-from detcore.points import PLUGINS, EntryPoint, blocked_by_environment, canonical, installed, listed
+from detcore.catalog import WEIGHT_SOURCE, BrokenPlugin, Catalog, Component, Entry, Kind, Namespace, Record
+from detcore.errors import ConfigError, PluginError, did_you_mean, one_line
+from detcore.points import PLUGINS, blocked_by_environment, canonical, installed, listed
 
 LOCAL = "local"
 """Stands where a distribution's name would: ``type = "local/MyHead"``."""
 
 
 def discover(
-    source: Iterable[EntryPoint] | None = None, *, block: Iterable[str] = (), local: Sequence[str] = ()
+    source: Iterable[importlib_metadata.EntryPoint] | None = None,
+    *,
+    block: Iterable[str] = (),
+    local: Sequence[str] = (),
 ) -> Catalog:
     """Load all plugins; one that fails becomes a row of ``Catalog.broken``.
 
@@ -48,7 +41,7 @@ def discover(
         PluginError: A local module fails: it was asked for.
     """
     blocks = {*block, *blocked_by_environment()}
-    manager = _Manager("detcore")
+    manager = pluggy.PluginManager("detcore")
     manager.add_hookspecs(hookspecs)
     entries: list[Entry[Record]] = []
     kinds: dict[str, str] = {}
@@ -84,7 +77,8 @@ def resolve_dist(dist: str, path: str) -> Path:
     except importlib_metadata.PackageNotFoundError:
         raise ConfigError(where, f"{dist} is not installed", f"Install it: pip install {dist}.") from None
     folder = "_configs" if canonical(dist) == "detcore" else "configs"
-    roots = [root / folder for package in _packages(points) for root in _folders(package)]
+    packages = sorted({point.module.partition(".")[0] for point in points})
+    roots = [Path(root) / folder for package in packages for root in _folders(package)]
     for root in roots:
         if (root / path).is_file():
             return root / path
@@ -92,15 +86,6 @@ def resolve_dist(dist: str, path: str) -> Path:
         raise ConfigError(where, f"{dist} has no configs")
     files = [file.relative_to(root).as_posix() for root in roots for file in root.rglob("*.toml")]
     raise ConfigError(where, f"{dist} has no such config", did_you_mean(path, files))
-
-
-class _Manager(pluggy.PluginManager):
-    """pluggy's, with a short cut: of a module only functions are looked at, not all that it imports."""
-
-    def parse_hookimpl_opts(self, plugin: Any, name: str) -> pluggy.HookimplOpts | None:
-        if isinstance(plugin, ModuleType) and not isinstance(vars(plugin).get(name), FunctionType):
-            return None
-        return super().parse_hookimpl_opts(plugin, name)
 
 
 def _register(manager: pluggy.PluginManager, module: Any, plugin: str, kinds: dict[str, str]) -> list[Record]:
@@ -168,11 +153,7 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _packages(points: Iterable[importlib_metadata.EntryPoint]) -> list[str]:
-    return sorted({point.module.partition(".")[0] for point in points})
-
-
-def _folders(package: str) -> list[Path]:
+def _folders(package: str) -> Sequence[str]:
     """Where a top-level package lies; finding it imports nothing."""
     spec = importlib.util.find_spec(package)
-    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    return spec.submodule_search_locations or () if spec else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import importlib_metadata
 
@@ -17,27 +17,12 @@ BLOCK = "DETCORE_BLOCK_PLUGINS"
 """Plugins to leave out, separated by commas: distribution, entry point, or ``distribution/entry-point``."""
 
 
-class EntryPoint(Protocol):
-    """What is needed of ``importlib_metadata.EntryPoint``; ``dist`` has a name and a version."""
-
-    @property
-    def name(self) -> str:
-        """The name in ``[project.entry-points]``."""
-
-    @property
-    def dist(self) -> Any:
-        """The distribution that declares it."""
-
-    def load(self) -> Any:
-        """Import what it stands for."""
-
-
 class Point(NamedTuple):
     """An entry point with the normalised name and the version of its distribution."""
 
     distribution: str
     version: str
-    point: EntryPoint
+    point: importlib_metadata.EntryPoint
 
     @property
     def plugin(self) -> str:
@@ -46,11 +31,10 @@ class Point(NamedTuple):
 
     def is_blocked(self, blocks: Iterable[str]) -> bool:
         """Whether one of ``blocks`` names this entry point, by distribution, by its own name or by both."""
+        names = {self.distribution, self.point.name, self.plugin}
         for block in blocks:
             owner, slash, name = block.partition("/")
-            if canonical(owner) == self.distribution and name in ("", self.point.name):
-                return True
-            if not slash and owner == self.point.name:
+            if names & {block, f"{canonical(owner)}{slash}{name}"}:
                 return True
         return False
 
@@ -60,7 +44,7 @@ def installed(group: str) -> list[Point]:
     return listed(importlib_metadata.entry_points(group=group))
 
 
-def listed(source: Iterable[EntryPoint]) -> list[Point]:
+def listed(source: Iterable[importlib_metadata.EntryPoint]) -> list[Point]:
     """Core's first, then by distribution and name, so that the order does not depend on the file system."""
     points = [Point(*_name_and_version(point.dist), point) for point in source]
     return sorted(points, key=lambda each: (each.distribution != "detcore", each.distribution, each.point.name))

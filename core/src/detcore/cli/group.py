@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from detcore.errors import PluginError, did_you_mean
+from detcore.errors import PluginError, did_you_mean, one_line
 
 if TYPE_CHECKING:
     from detcore.points import Point
@@ -70,8 +70,7 @@ def _load(name: str, own: Sequence[str]) -> click.Command:
     try:
         command = owners[0].point.load()
     except (Exception, SystemExit) as error:
-        line = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise PluginError(f"core-run {name}", f"the command of {it} cannot be loaded: {line}") from error
+        raise PluginError(f"core-run {name}", f"the command of {it} cannot be loaded: {one_line(error)}") from error
     if not isinstance(command, click.Command):
         raise PluginError(f"core-run {name}", f"{it} gives {type(command).__name__}, not a click command")
     return command

@@ -58,7 +58,9 @@ class QueryHead(DenseHead):
 
     def detections(self, predictions: Queries, batch: Batch, *, train: bool = False) -> list[Detections]:
         scores, labels = predictions.logits[:, : predictions.learnt].softmax(-1)[..., :-1].max(-1)
-        return [Detections(*each) for each in zip(predictions.boxes[:, : predictions.learnt], scores, labels, strict=True)]
+        return [
+            Detections(*each) for each in zip(predictions.boxes[:, : predictions.learnt], scores, labels, strict=True)
+        ]
 
 
 def padding(level: Tensor, batch: Batch) -> Tensor:

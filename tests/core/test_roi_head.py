@@ -10,7 +10,7 @@ import pytest
 import torch
 from detcore.detectors import TwoStage
 from detcore.errors import ConfigError
-from detcore.heads.roi import ComposedRoIHead, RoIStage, as_rois, clip, pad, scale_rois
+from detcore.heads.roi import ComposedRoIHead, RoIStage, as_rois, pad
 from detcore.interfaces import (
     Assigner,
     Backbone,
@@ -417,16 +417,6 @@ def test_rois_and_padding() -> None:
     padded, there = pad(rows)
     assert padded.tolist() == [[A, B], [[0.0] * 4] * 2, [C, [0.0] * 4]]
     assert there.tolist() == [[True, True], [False, False], [True, False]]
-
-
-def test_scaling_is_about_the_centre_and_clipping_at_height_and_width() -> None:
-    rois = torch.tensor([[3.0, 10.0, 20.0, 30.0, 60.0]])
-    assert scale_rois(rois, 1.0) is rois
-    assert scale_rois(rois, 2.0).tolist() == [[3.0, 0.0, 0.0, 40.0, 80.0]]
-    assert scale_rois(rois, 0.5).tolist() == [[3.0, 15.0, 30.0, 25.0, 50.0]]
-    assert clip(torch.tensor([[-5.0, 3.0, 70.0, 70.0]]), torch.tensor([50.0, 60.0])).tolist() == [
-        [0.0, 3.0, 60.0, 50.0]
-    ]
 
 
 def test_the_first_levels_of_a_flow() -> None:

@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import functional as F
 
 from detcore.errors import DataError, UserError
 from detcore.interfaces import Dataset
-from detcore.structures import Polygons, Targets
+from detcore.structures import Polygons, Targets, clip_boxes
 
 Sample = tuple[Tensor, dict[str, Any]]
 Place = tuple[int, int, int]
@@ -73,7 +73,7 @@ def collate(samples: Sequence[Sample]) -> RawBatch:
     return RawBatch(
         images=images,
         originals=torch.tensor(originals, dtype=torch.float32),
-        ids=[_plain_id(target["image_id"]) for target in targets],
+        ids=[int(each) if isinstance(each, Tensor) else each for each in (target["image_id"] for target in targets)],
         targets=pad_targets(targets) if all("boxes" in target for target in targets) else None,
         dropped=sum(target.get("dropped", 0) for target in targets),
     )
@@ -110,10 +110,9 @@ class Sanitize(Transform):  # type: ignore[misc]  # torchvision is not typed
 
     def forward(self, image: Any, target: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Image and target -> the same image, and a target with the objects that are left."""
-        height, width = F.get_size(image)
-        corners = target["boxes"].as_subclass(Tensor).reshape(-1, 2, 2)
-        inside = torch.minimum(corners.clamp(min=0), corners.new_tensor([width, height]))
-        keep = (inside.diff(dim=1) >= self.min_size).all(-1).squeeze(1)
+        boxes = target["boxes"].as_subclass(Tensor)
+        inside = clip_boxes(boxes, boxes.new_tensor(F.get_size(image)))
+        keep = (inside[:, 2:] - inside[:, :2] >= self.min_size).all(1)
         gone = int((~keep).sum())
         if not gone:
             return image, target
@@ -170,7 +169,6 @@ class Loader:
             batch_size=None,
             sampler=self.places(number, start),
             num_workers=self.workers,
-            collate_fn=_as_it_is,
             pin_memory=self.pin,
             generator=torch.Generator(),  # else it draws from the global generator, and resuming is not exact
         )
@@ -298,14 +296,6 @@ def _keep_polygons(target: dict[str, Any], keep: Tensor) -> dict[str, Any]:
     }
 
 
-def _plain_id(value: Any) -> int | str:
-    return int(value) if isinstance(value, Tensor) else value
-
-
 def _mix(*numbers: int) -> int:
     """One well-mixed number of 63 bits from several, in their order."""
     return int.from_bytes(sha256(repr(numbers).encode()).digest()[:8], "big") >> 1
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

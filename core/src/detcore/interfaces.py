@@ -206,20 +206,15 @@ class HeadNetwork(nn.Module, ABC):
         """L maps -> per name L maps: ``cls`` (B, A*class_channels, H, W), ``box`` (B, A*box_channels, H, W), others."""
 
 
-class HasPriors(Protocol):
-    """Predictions of a dense head, or proposals: anything an assigner can look at."""
-
-    @property
-    def priors(self) -> Priors:
-        """The priors, or the proposals as priors of which each image has its own."""
-
-
 class Assigner(nn.Module, ABC):
     """Which prior answers for which object."""
 
     @abstractmethod
     def forward(self, predictions: Any, batch: Batch) -> Matches:
-        """Predictions (at least ``predictions.priors``) of a batch with targets -> matches; no gradient flows."""
+        """Predictions of a composed head, or :class:`Regions` of a RoI stage, and a batch with targets -> matches.
+
+        No gradient flows. An assigner that reads no more than ``predictions.priors`` serves both.
+        """
 
 
 class Sampler(nn.Module, ABC):
@@ -245,10 +240,12 @@ class Loss(nn.Module, ABC):
     def forward(
         self, input: Tensor, target: Tensor, weight: Tensor | None = None, avg_factor: Tensor | float | None = None
     ) -> Tensor:
-        """(N, ...) input and target -> a scalar.
+        """How wrong ``input`` is, as a scalar.
 
         Args:
-            weight: (N,) or, except of a softmax, the input's shape; multiplied before reduction.
+            input: (..., C) class logits, or (..., K) boxes or vectors.
+            target: (...) labels, C or -1 for background; or the input's shape.
+            weight: (...) or, except of a softmax, the input's shape; multiplied before reduction.
             avg_factor: Divides the sum where the reduction is the mean; None divides by the number of elements.
         """
 
@@ -276,7 +273,10 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, predictions: Predictions, batch: Batch, *, train: bool = False) -> list[Detections]:
-        """Per image the detections in input pixels, clipped to the image, best first."""
+        """Per image the detections in input pixels, best first, clipped to the image unless the decoder is told not to.
+
+        ``train`` asks for the proposals that a second stage trains on.
+        """
 
 
 # --------------------------------------------------------------------------------------------- parts of a RoI head

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detcore.data import RawBatch
-from detcore.structures import Batch, Detections, Polygons, Targets
+from detcore.structures import Batch, Detections, Polygons, Targets, clip_boxes
 
 
 class Preprocess(nn.Module):
@@ -116,9 +116,9 @@ def to_original(detections: Sequence[Detections], batch: Batch) -> list[Detectio
 
     Right for transforms that resize and pad at the bottom and right only; those of evaluation do no more.
     """
-    corners = batch.scale.repeat(1, 2)
-    limits = (batch.sizes.flip(-1) * batch.scale).round().repeat(1, 2)
+    factors = batch.scale.repeat(1, 2)
+    originals = (batch.sizes * batch.scale.flip(-1)).round()
     return [
-        attrs.evolve(found, boxes=torch.minimum((found.boxes * factor).clamp(min=0), limit))
-        for found, factor, limit in zip(detections, corners, limits, strict=True)
+        attrs.evolve(found, boxes=clip_boxes(found.boxes * factor, size))
+        for found, factor, size in zip(detections, factors, originals, strict=True)
     ]

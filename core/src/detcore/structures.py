@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BACKGROUND = -1
 IGNORED = -2
@@ -64,12 +64,17 @@ class Targets:
 
     def gather_boxes(self, index: Tensor) -> Tensor:
         """The boxes (B, P, 4) of the objects ``index`` (B, P); zeros where the index is negative."""
-        return _gather(self.boxes, index)
+        padded = nn.functional.pad(self.boxes, (0, 0, 0, 1))
+        return padded.gather(1, self._rows(index)[..., None].expand(-1, -1, 4))
 
     def gather_labels(self, index: Tensor) -> Tensor:
         """The labels (B, P) of the objects ``index`` (B, P); -1 where the index is negative."""
-        labels = torch.cat([self.labels, self.labels.new_full((len(self.labels), 1), BACKGROUND)], 1)
-        return labels.gather(1, torch.where(index < 0, labels.shape[1] - 1, index))
+        padded = nn.functional.pad(self.labels, (0, 1), value=BACKGROUND)
+        return padded.gather(1, self._rows(index))
+
+    def _rows(self, index: Tensor) -> Tensor:
+        """``index`` into a padded tensor, whose last row stands for no object (there may be none at all)."""
+        return torch.where(index < 0, self.labels.shape[1], index)
 
 
 @attrs.define(eq=False)
@@ -155,8 +160,10 @@ class Predictions:
         """All levels of ``raw[name]``, as (B, P, K)."""
         if name not in self._flat:
             with torch.enable_grad():  # an assigner asks without gradient for what the loss asks for with it
-                levels = [flatten_level(level, self.priors_per_cell) for level in self.raw[name]]
-                self._flat[name] = torch.cat(levels, 1)
+                levels = self.raw[name]
+                values = levels[0].shape[1] // self.priors_per_cell
+                rows = [level.permute(0, 2, 3, 1).reshape(len(level), -1, values) for level in levels]
+                self._flat[name] = torch.cat(rows, 1)
         return self._flat[name]
 
     def boxes(self, index: Tensor | None = None) -> Tensor:
@@ -251,20 +258,13 @@ Losses = dict[str, Tensor]
 """Named scalars; those whose name contains ``loss`` are summed and trained on, the others are only logged."""
 
 
-def flatten_level(level: Tensor, priors_per_cell: int) -> Tensor:
-    """A map (B, A*K, H, W) as (B, H*W*A, K)."""
-    batch, channels, height, width = level.shape
-    values = channels // priors_per_cell
-    return level.permute(0, 2, 3, 1).reshape(batch, height * width * priors_per_cell, values)
+def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes (..., 4) cut at height and width ``sizes`` (..., 2)."""
+    width_height = sizes.flip(-1)
+    return torch.minimum(boxes.clamp(min=0), torch.cat([width_height, width_height], -1))
 
 
 def total_loss(losses: Losses) -> Tensor:
     """The sum of the terms whose name contains ``loss``."""
     terms = [value for name, value in losses.items() if "loss" in name]
     return torch.stack(terms).sum()
-
-
-def _gather(values: Tensor, index: Tensor) -> Tensor:
-    padded = torch.cat([values, values.new_zeros(len(values), 1, values.shape[-1])], 1)
-    index = torch.where(index < 0, padded.shape[1] - 1, index)
-    return padded.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from detcore.errors import ConfigError
-from detcore_roi.extractor import SingleLevelRoIExtractor, levels_of
+from detcore_roi.extractor import SingleLevelRoIExtractor, levels_of, scale_rois
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -177,3 +177,10 @@ def test_refusals(options: dict[str, Any], message: str) -> None:
 def test_other_maps_than_strides_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^strides: 4 for 5 maps\. Give one per map\.$"):
         extractor()([*pyramid(), torch.zeros(2, 2, 4, 4)], torch.zeros(0, 5))
+
+
+def test_scaling_is_about_the_centre() -> None:
+    rois = torch.tensor([[3.0, 10.0, 20.0, 30.0, 60.0]])
+    assert scale_rois(rois, 1.0) is rois
+    assert scale_rois(rois, 2.0).tolist() == [[3.0, 0.0, 0.0, 40.0, 80.0]]
+    assert scale_rois(rois, 0.5).tolist() == [[3.0, 15.0, 30.0, 25.0, 50.0]]

@@ -34,7 +34,7 @@ from detcore.interfaces import (
     RoIHead,
     Sampler,
 )
-from detcore.structures import IGNORED, Batch, Detections, Losses, Matches, Priors, Regions, RoISamples
+from detcore.structures import IGNORED, Batch, Detections, Losses, Matches, Priors, Regions, RoISamples, clip_boxes
 
 
 class RoIStage(Container, nn.Module):
@@ -263,21 +263,6 @@ def as_rois(boxes: Sequence[Tensor]) -> Tensor:
     return torch.cat([nn.functional.pad(each, (1, 0), value=image) for image, each in enumerate(boxes)])
 
 
-def scale_rois(rois: Tensor, scale: float) -> Tensor:
-    """RoIs (R, 5) with width and height multiplied by ``scale`` about their centre."""
-    if scale == 1.0:
-        return rois
-    centre = (rois[:, 1:3] + rois[:, 3:5]) / 2
-    half = (rois[:, 3:5] - rois[:, 1:3]) * (scale / 2)
-    return torch.cat([rois[:, :1], centre - half, centre + half], 1)
-
-
-def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Boxes (..., 4) cut at height and width ``sizes`` (..., 2)."""
-    width_height = sizes.flip(-1)
-    return torch.minimum(boxes.clamp(min=0), torch.cat([width_height, width_height], -1))
-
-
 def pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """B x (R_b, 4) -> (B, R, 4) filled with zeros, and (B, R) bool: the row holds a box."""
     there = [torch.ones_like(each[:, 0], dtype=torch.bool) for each in rows]
@@ -316,4 +301,4 @@ def _refined(stage: RoIStage, logits: Tensor, deltas: Tensor, samples: RoISample
 
 
 def _clipped(rois: Tensor, batch: Batch) -> Tensor:
-    return torch.cat([rois[:, :1], clip(rois[:, 1:], batch.sizes[rois[:, 0].long()])], 1)
+    return torch.cat([rois[:, :1], clip_boxes(rois[:, 1:], batch.sizes[rois[:, 0].long()])], 1)

@@ -32,12 +32,6 @@ def pairwise_iou(boxes: Tensor, others: Tensor, eps: float = 1e-6) -> Tensor:
     return inside / union.clamp(min=eps)
 
 
-def clip(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """(B, K, 4) boxes, cut at the height and width (B, 2) of their images."""
-    limit = sizes.flip(-1).repeat(1, 2)[:, None]
-    return torch.minimum(boxes.clamp(min=0), limit)
-
-
 def larger_than(boxes: Tensor, side: float) -> Tensor:
     """(..., 4) -> (...) bool: width and height both exceed ``side`` pixels."""
     return ((boxes[..., 2:] - boxes[..., :2]) > side).all(-1)

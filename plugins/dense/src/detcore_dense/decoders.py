@@ -9,11 +9,11 @@ import attrs
 import torch
 from detcore.errors import ConfigError, did_you_mean
 from detcore.interfaces import Decoder
-from detcore.structures import Batch, Detections, Predictions
+from detcore.structures import Batch, Detections, Predictions, clip_boxes
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from detcore_dense.boxes import clip, larger_than
+from detcore_dense.boxes import larger_than
 
 Overrides = Mapping[str, int | float | bool | None]
 Settings = TypeVar("Settings", bound=attrs.AttrsInstance)
@@ -129,7 +129,7 @@ class NMSDecoder(Decoder):
         pairs = [size * classes for size in predictions.priors.per_level]
         chosen = best_per_level(scores, pairs, settings.nms_pre)
         scores, index, labels = scores.gather(1, chosen), chosen // classes, chosen % classes
-        boxes = clip(predictions.boxes(index), batch.sizes)
+        boxes = clip_boxes(predictions.boxes(index), batch.sizes[:, None])
         keep = (scores > settings.score_threshold) & larger_than(boxes, settings.min_size)
         if self.quality is not None:
             scores = scores * predictions.flat(self.quality)[..., 0].gather(1, index).float().sigmoid()
@@ -191,7 +191,7 @@ class RPNDecoder(Decoder):
         objectness = _log_odds(predictions)
         index = best_per_level(objectness, predictions.priors.per_level, settings.nms_pre)
         objectness, level = objectness.gather(1, index), predictions.priors.level[index]
-        boxes = clip(predictions.boxes(index), batch.sizes)
+        boxes = clip_boxes(predictions.boxes(index), batch.sizes[:, None])
         keep = larger_than(boxes, settings.min_size)
         return [
             _proposals(boxes[image, kept], objectness[image, kept], level[image, kept], settings)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import attrs
 import torch
 from detcore.errors import ConfigError
-from detcore.interfaces import Assigner, HasPriors
-from detcore.structures import BACKGROUND, IGNORED, Batch, Matches, Targets
+from detcore.interfaces import Assigner
+from detcore.structures import BACKGROUND, IGNORED, Batch, Matches, Predictions, Regions, Targets
 from torch import Tensor
 
 from detcore_dense.boxes import areas, full_precision, pairwise_intersection, pairwise_iou
@@ -81,7 +81,7 @@ class MaxIoUAssigner(Assigner):
         self.max_pairs = max_pairs
 
     @torch.no_grad()
-    def forward(self, predictions: HasPriors, batch: Batch) -> Matches:
+    def forward(self, predictions: Predictions | Regions, batch: Batch) -> Matches:
         """Priors (P, 4) or (B, P, 4) and the batch's objects -> matches (B, P)."""
         priors, truth = predictions.priors, batch.truth
         boxes = full_precision(priors.boxes).expand(len(truth.boxes), -1, 4)

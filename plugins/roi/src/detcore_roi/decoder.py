@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from detcore.heads.roi import clip
 from detcore.interfaces import RoIDecoder
-from detcore.structures import Detections
+from detcore.structures import Detections, clip_boxes
 from detcore_dense.decoders import nms
 from torch import Tensor
 
@@ -41,7 +40,7 @@ class RoINMSDecoder(RoIDecoder):
         """(R, 4) or (R, C, 4) boxes, (R, C) probabilities, (2,) height and width -> the detections, best first."""
         region, labels = torch.nonzero(scores > self.score_threshold, as_tuple=True)
         scores = scores[region, labels]
-        boxes = clip(boxes[region, labels] if boxes.dim() == 3 else boxes[region], size)
+        boxes = clip_boxes(boxes[region, labels] if boxes.dim() == 3 else boxes[region], size)
         groups = torch.zeros_like(labels) if self.class_agnostic else labels
         kept = nms(boxes, scores, groups, self.nms_iou, self.max_detections)
         return Detections(boxes[kept], scores[kept], labels[kept])

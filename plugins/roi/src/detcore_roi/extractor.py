@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from detcore.errors import ConfigError
-from detcore.heads.roi import scale_rois
 from detcore.interfaces import Channels, Features, RoIExtractor, Strides
 from torch import Tensor
 from torchvision.ops import roi_align
@@ -25,6 +24,15 @@ def levels_of(rois: Tensor, levels: int, finest_scale: float) -> Tensor:
     """
     side = (rois[:, 3:5] - rois[:, 1:3]).clamp(min=0).prod(1).sqrt()
     return (side / finest_scale + 1e-6).log2().floor().clamp(0, levels - 1).long()
+
+
+def scale_rois(rois: Tensor, scale: float) -> Tensor:
+    """RoIs (R, 5) with width and height multiplied by ``scale`` about their centre."""
+    if scale == 1.0:
+        return rois
+    centre = (rois[:, 1:3] + rois[:, 3:5]) / 2
+    half = (rois[:, 3:5] - rois[:, 1:3]) * (scale / 2)
+    return torch.cat([rois[:, :1], centre - half, centre + half], 1)
 
 
 class SingleLevelRoIExtractor(RoIExtractor):

@@ -32,9 +32,20 @@ from detcore.interfaces import (
     PriorsPerCell,
     Strides,
 )
-from detcore.structures import BACKGROUND, IGNORED, Batch, Detections, Losses, Matches, Predictions, Priors, Targets
+from detcore.structures import (
+    BACKGROUND,
+    IGNORED,
+    Batch,
+    Detections,
+    Losses,
+    Matches,
+    Predictions,
+    Priors,
+    Targets,
+    clip_boxes,
+)
 from detcore_csp_darknet.csp_darknet import YOLO_BN, Blocks, CSPLayer
-from detcore_dense.boxes import clip, full_precision, pairwise_iou
+from detcore_dense.boxes import full_precision, pairwise_iou
 from detcore_dense.decoders import Overrides, nms, overridden
 from detcore_dense.points import Points
 from torch import Tensor, nn
@@ -500,7 +511,7 @@ class YOLOXDecoder(Decoder):
         boxes = predictions.boxes()
         places = _suppression_places(boxes, max(batch.images.shape[-2:]))
         if self.clip:
-            boxes = clip(boxes, batch.sizes)
+            boxes = clip_boxes(boxes, batch.sizes[:, None])
         found = []
         for image, keep in enumerate(scores >= settings.score_threshold):
             each = [values[image, keep] for values in (boxes, scores, labels)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from detcore.errors import ConfigError
 from detcore.interfaces import (
     Assigner,
     Backbone,
@@ -197,7 +198,13 @@ class Zoo(Container, nn.Module):
 class Boom(Neck):
     def __init__(self, *, how: str = "value") -> None:
         super().__init__()
-        raise ValueError("how is not to my taste") if how == "value" else KeyError("lost")
+        refusals = {
+            "value": ValueError("how is not to my taste"),
+            "key": KeyError("lost"),
+            "whole": ConfigError("Boom", "not to my taste"),
+            "part": ConfigError("Boom: how", "not to my taste", "Ask less."),
+        }
+        raise refusals[how]
 
     def forward(self, features: Any) -> Any:
         return features

@@ -265,11 +265,15 @@ def test_what_a_constructor_refuses_is_said_with_its_address(planned: Any) -> No
         built(planned('neck={type="Boom", how="key"}'), "neck")
 
 
+@pytest.mark.parametrize(("how", "said"), [("whole", "not to my taste"), ("part", "how: not to my taste. Ask less.")])
+def test_a_component_that_names_itself_is_named_once(planned: Any, how: str, said: str) -> None:
+    message = refused(planned, f'neck={{type="Boom", how="{how}"}}', "neck")
+    assert message == f"a.toml: neck: neck Boom (detcore-toys 1.2): {said}"
+
+
 def test_a_factory_that_is_refused_is_said_with_its_own_address(planned: Any) -> None:
     text = '[model]\ntype="OneStage"\nbackbone={type="Back", norm={type="GN", num_groups=3}}\nhead={type="Plainly"}'
-    assert "a.toml: model.backbone.norm: norm GN (detcore 0.1.0): num_channels" in refused(
-        planned, text
-    )
+    assert "a.toml: model.backbone.norm: norm GN (detcore 0.1.0): num_channels" in refused(planned, text)
 
 
 def test_a_hint_that_exists_only_for_the_checker_is_a_component_error(

@@ -96,7 +96,9 @@ def test_scripts_load_datasets_and_detectors(config: str) -> None:
     assert len(load_dataset(config, "train")) == 8
     detector = load_detector(config, "out/checkpoints/last.pt", device="cpu")
     assert not detector.training
-    assert torch.equal(detector.state_dict()["head.cls.weight"], weights(Path("out/checkpoints/last.pt"))["head.cls.weight"])
+    assert torch.equal(
+        detector.state_dict()["head.cls.weight"], weights(Path("out/checkpoints/last.pt"))["head.cls.weight"]
+    )
 
 
 def test_check_wires_the_model_and_touches_no_data(config: str) -> None:
@@ -122,7 +124,10 @@ MISTAKES = {
     ),
     "a device that is not there": (["device=warp"], 'device: "warp" cannot be used'),
     "a batch size of another type": (["train.batch_size=true"], "train.batch_size: found true, wanted int"),
-    "a contradicting number of classes": (["model.head.num_classes=3"], "model.head.num_classes: 3 given to dense_head ToyHead"),
+    "a contradicting number of classes": (
+        ["model.head.num_classes=3"],
+        "model.head.num_classes: 3 given to dense_head ToyHead",
+    ),
 }
 
 
@@ -154,7 +159,7 @@ def test_a_checkpoint_of_other_classes_or_another_width_is_refused(config: str) 
 
 
 def test_a_missing_checkpoint_is_said(config: str) -> None:
-    with pytest.raises(UserError, match="nowhere.pt: does not exist"):
+    with pytest.raises(UserError, match=r"nowhere\.pt: does not exist"):
         run.evaluate(config, "nowhere.pt")
     with pytest.raises(UserError, match="holds no checkpoint to resume from"):
         run.train(config, resume="auto")
@@ -163,5 +168,9 @@ def test_a_missing_checkpoint_is_said(config: str) -> None:
 def test_the_schema_accepts_the_keys_of_a_config() -> None:
     schema = run.schema()
     assert {"model", "train", "val", "optimizer", "schedule", "classes", "_base_"} <= set(schema["properties"])
-    one_stage = next(each for each in schema["$defs"]["detector"]["anyOf"] if "OneStage" in str(each.get("properties", {}).get("type")))
+    one_stage = next(
+        each
+        for each in schema["$defs"]["detector"]["anyOf"]
+        if "OneStage" in str(each.get("properties", {}).get("type"))
+    )
     assert set(one_stage["properties"]) >= {"backbone", "neck", "head"}

@@ -99,6 +99,6 @@ def test_an_address_that_fails_says_what_to_put_where(server: str) -> None:
 
 
 def test_a_fetched_file_with_another_hash_is_not_kept(server: str, file: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="has the sha256 .* Wanted 00."):
+    with pytest.raises(CheckpointError, match=r"has the sha256 .* Wanted 00\."):
         weights.load(nn.Linear(3, 2), {"from": f"{server}/x.pth", "sha256": "00"}, WHERE, EMPTY)
     assert [path.name for path in (tmp_path / "cache").rglob("*x.pth*")] == []

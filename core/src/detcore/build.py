@@ -16,8 +16,8 @@ from torch import nn
 
 from detcore import signature, weights
 from detcore.catalog import Catalog, Namespace
-from detcore.config import Config, Table
-from detcore.errors import ComponentError, ConfigError, Problems, UserError, did_you_mean, raise_all
+from detcore.config import Config, Table, plain
+from detcore.errors import ComponentError, ConfigError, UserError, did_you_mean, one_line, raise_all
 from detcore.interfaces import Container, Flow
 from detcore.signature import Child, Mismatch, Parameter, Signature, hint_name, shown
 
@@ -80,7 +80,7 @@ class _Planner:
 
     def section(self, table: Table, cls: type) -> Node:
         label = ".".join(map(str, table.path)) or "the config"
-        return self._node(table, cls, label, None, signature.read(cls, self.catalog.kind_of))
+        return self._node(table, cls, label, signature.read(cls, self.catalog.kind_of))
 
     def component(self, table: Any, child: Child) -> Node | None:
         kind = self.catalog.kind_of(child.interface)
@@ -96,35 +96,28 @@ class _Planner:
         except UserError as error:
             self.errors.append(error if error.where else type(error)(where, f"{kind} {name}: {error.found}", error.fix))
             return None
-        return self._node(table, target.obj, str(target), child, read, family=child if foreign else None)
+        return self._node(table, target.obj, str(target), read, child)
 
     def _node(
-        self,
-        table: Table,
-        call: Callable[..., Any],
-        label: str,
-        child: Child | None,
-        read: Signature,
-        *,
-        family: Child | None = None,
+        self, table: Table, call: Callable[..., Any], label: str, read: Signature, child: Child | None = None
     ) -> Node:
         values: dict[str, Any] = {}
         children: dict[str, Any] = {}
-        for key in table:
+        for key, value in table.items():
             parameter = read.parameters.get(key)
             if parameter is None and self._is_known(table, key, child, read):
                 if read.open and key not in _RESERVED:
-                    values[key] = plain(table[key])
+                    values[key] = plain(value)
             elif parameter is None:
                 self._unknown(table, key, label, read)
             elif parameter.section is not None:
                 self._section(table, key, parameter.section, children)
             elif parameter.child is not None:
                 children[key] = self._children(table, key, parameter.child)
-            elif family is not None and _holds_components(
-                table[key]
+            elif (
+                child and read.foreign and _holds_components(value)
             ):  # v2.RandomApply takes transforms of its own family
-                children[key] = self._children(table, key, attrs.evolve(family, shapes=frozenset({"one", "many"})))
+                children[key] = self._children(table, key, attrs.evolve(child, shapes=frozenset({"one", "many"})))
             else:
                 self._value(table, key, parameter, values)
         for name, parameter in read.parameters.items():
@@ -167,11 +160,9 @@ class _Planner:
             "none": "{_none_ = true}",
         }
         found = "a table without `type`" if isinstance(value, Table) else shown(plain(value))
+        shapes = " or ".join(text for shape, text in wanted.items() if shape in child.shapes)
         fix = f'Write {{type = "{value}"}}.' if isinstance(value, str) else ""
-        return (
-            f"found {found}, wanted {' or '.join(text for shape, text in wanted.items() if shape in child.shapes)}",
-            fix,
-        )
+        return f"found {found}, wanted {shapes}", fix
 
     def _value(self, table: Table, key: str, parameter: Parameter, values: dict[str, Any]) -> None:
         try:
@@ -204,13 +195,6 @@ class _Planner:
 
     def _error(self, where: str, found: str, fix: str = "") -> None:
         self.errors.append(ConfigError(where, found, fix))
-
-
-def plain(value: Any) -> Any:
-    """A value of a table as dicts, lists and scalars."""
-    if isinstance(value, Table):
-        return value.plain()
-    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _is_component(value: object) -> bool:
@@ -343,31 +327,27 @@ def flowing(parameter: Parameter, flow: Flow) -> Any:
     return value[0]
 
 
-def _call(node: Node, *args: Any, **values: Any) -> Any:
+def _call(node: Node, /, *args: Any, **values: Any) -> Any:
     """Construct; whatever goes wrong is said with the table's address."""
-    where = node.table.where()
     try:
         return node.call(*args, **values)
-    except UserError as error:
-        if isinstance(error, Problems) or error.located:  # by a factory that the constructor called
-            raise
-        found = f"{error.where}: {error.found}" if error.where else error.found
-        raise _located(type(error)(where, f"{node.label}: {found}", error.fix)) from error
-    except ValueError as error:  # the field's way of refusing a value
-        raise _located(ConfigError(where, f"{node.label}: {_one_line(error)}")) from error
     except Exception as error:
-        found = f"{node.label} raised {type(error).__name__}: {_one_line(error)}"
-        raise _located(ComponentError(where, found)) from error
+        if isinstance(error, UserError) and error.located:  # by a factory that the constructor called
+            raise
+        said = _said_of(node, error)
+        said.located = True  # an owner whose constructor it passes through adds nothing
+        raise said from error
 
 
-def _located(error: UserError) -> UserError:
-    """Marked as knowing its place in the config, so that an owner whose constructor it passes through adds nothing."""
-    error.located = True
-    return error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _said_of(node: Node, error: Exception) -> UserError:
+    where = node.table.where()
+    if isinstance(error, UserError):
+        name, _, key = error.where.partition(": ")
+        own = key if name == getattr(node.call, "__name__", "") else error.where  # the label names it already
+        return type(error)(where, ": ".join(filter(None, (node.label, own, error.found))), error.fix)
+    if isinstance(error, ValueError):  # the field's way of refusing a value
+        return ConfigError(where, f"{node.label}: {' '.join(str(error).split())}")
+    return ComponentError(where, f"{node.label} raised {one_line(error)}")
 
 
 def broken_promise(built: Any, interface: type) -> str:

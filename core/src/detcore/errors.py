@@ -62,6 +62,8 @@ class Problems(UserError):
         errors: At least one; nested groups are flattened, repeated lines are kept once.
     """
 
+    located = True
+
     def __init__(self, errors: Iterable[UserError]) -> None:
         flat: dict[str, UserError] = {}
         for error in errors:

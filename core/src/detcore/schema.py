@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from detcore import signature
-from detcore.catalog import Catalog, Component, Namespace
+from detcore.catalog import Catalog
 from detcore.errors import UserError
 from detcore.signature import Child, Parameter
 
@@ -26,8 +26,8 @@ def schema_of(catalog: Catalog, root: type) -> dict[str, Any]:
 
 def _kind(catalog: Catalog, kind: str) -> dict[str, Any]:
     names = sorted(name for its_kind, name in catalog.components if its_kind == kind)
-    choices = [each for each in (_component(catalog, kind, name) for name in names) if each]
-    if any(isinstance(entry.record, Namespace) for entry in catalog.namespaces.get(kind, ())):
+    choices = [_component(catalog, kind, name) for name in names]
+    if kind in catalog.namespaces:
         listed = {"properties": {"type": {"type": "string", "not": {"enum": names}}}, "required": ["type"]}
         choices.append({**_TABLE, **listed})
     edits = {**_TABLE, "not": {"required": ["type"]}}  # an override of an inherited component, or a list edit
@@ -35,18 +35,20 @@ def _kind(catalog: Catalog, kind: str) -> dict[str, Any]:
 
 
 def _component(catalog: Catalog, kind: str, name: str) -> dict[str, Any]:
-    entries = catalog.components[kind, name]
-    record = entries[0].record
-    assert isinstance(record, Component)
-    described = {"description": record.summary or str(entries[0])}
+    entry = catalog.components[kind, name][0]
+    named = {"type": {"const": name}}
     try:
-        target = catalog.find(kind, f"{entries[0].distribution}/{name}", "")
+        target = catalog.find(kind, f"{entry.distribution}/{name}", "")
         skip = catalog.kinds[kind].record.supplies
         body = _table(signature.read(target.obj, catalog.kind_of, skip=skip), catalog)
     except UserError:
-        return {**_TABLE, "properties": {"type": {"const": name}}, "required": ["type"]}
-    body["properties"] = {"type": {"const": name}, "weights": {}, **body["properties"]}
-    return {**described, **body, "required": ["type"]}  # the rest may be inherited
+        return {**_TABLE, "properties": named, "required": ["type"]}
+    body["properties"] = {**named, "weights": {}, **body["properties"]}
+    return {
+        "description": entry.record.summary or str(entry),
+        **body,
+        "required": ["type"],
+    }  # the rest may be inherited
 
 
 def _table(read: signature.Signature, catalog: Catalog) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import functools
 import inspect
 import json
 import types
@@ -64,10 +63,17 @@ class Parameter:
 
 @attrs.frozen
 class Signature:
-    """The parameters that a config may set, and whether any other key is taken too (``**kwargs``)."""
+    """The parameters that a config may set.
+
+    Attributes:
+        parameters: By name.
+        open: Any other key is taken too (``**kwargs``).
+        foreign: Code that knows nothing of detcore.
+    """
 
     parameters: Mapping[str, Parameter]
     open: bool
+    foreign: bool = False
 
 
 def read(
@@ -87,11 +93,11 @@ def read(
     try:
         parameters = list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):  # C functions without a signature
-        return Signature({}, open=True)
+        return Signature({}, open=True, foreign=foreign)
     hints = _hints(target, foreign)
     named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)][skip:]
     open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    return Signature({each.name: _parameter(each, hints, kind_of) for each in named}, open_ended)
+    return Signature({each.name: _parameter(each, hints, kind_of) for each in named}, open_ended, foreign)
 
 
 def _hints(target: Callable[..., Any], foreign: bool) -> dict[str, Any]:
@@ -207,22 +213,14 @@ def _problems(error: pydantic.ValidationError, value: Any, hint: Any) -> list[tu
     ]
 
 
-@functools.cache
-def _cached_adapter(hint: Any) -> pydantic.TypeAdapter[Any] | None:
+def _adapter(hint: Any) -> pydantic.TypeAdapter[Any] | None:
     if hint is Any:
         return None
     try:
         return pydantic.TypeAdapter(hint)
     except pydantic.errors.PydanticUserError:  # a hint of which no JSON can be made, such as a tensor
-        usable = [each for each in members(hint) if each is not hint and _cached_adapter(each) is not None]
-        return _cached_adapter(Union[tuple(usable)]) if usable else None
-
-
-def _adapter(hint: Any) -> pydantic.TypeAdapter[Any] | None:
-    try:
-        return _cached_adapter(hint)
-    except TypeError:  # unhashable, as Literal of a list would be
-        return pydantic.TypeAdapter(hint)
+        usable = [each for each in members(hint) if each is not hint and _adapter(each) is not None]
+        return _adapter(Union[tuple(usable)]) if usable else None
 
 
 def json_schema(hint: Any) -> dict[str, Any]:

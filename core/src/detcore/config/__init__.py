@@ -10,7 +10,7 @@ from detcore.config.dump import Change, dump
 from detcore.config.graph import Graph, read_graph
 from detcore.config.paths import KeyPath, format_path, parse_path
 from detcore.config.result import Config, diff, fold_graph, load
-from detcore.config.table import Origin, Setting, Table
+from detcore.config.table import Origin, Setting, Table, plain
 
 __all__ = [
     "Change",
@@ -26,5 +26,6 @@ __all__ = [
     "format_path",
     "load",
     "parse_path",
+    "plain",
     "read_graph",
 ]

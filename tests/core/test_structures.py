@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
-from detcore.structures import Predictions, Priors, Targets, clip_boxes
+from detcore.errors import ComponentError
+from detcore.structures import Predictions, Priors, Targets, clip_boxes, total_loss
 from torch import Tensor
 
 
@@ -50,3 +52,16 @@ def test_clipping_is_at_height_and_width() -> None:
     box, size = torch.tensor([[-5.0, 3.0, 70.0, 70.0]]), torch.tensor([50.0, 60.0])
     assert clip_boxes(box, size).tolist() == [[0.0, 3.0, 60.0, 50.0]]
     assert clip_boxes(box[None], size[None, None]).tolist() == [[[0.0, 3.0, 60.0, 50.0]]]
+
+
+def test_the_total_is_of_what_is_called_a_loss() -> None:
+    one = torch.tensor(1.0)
+    assert total_loss({"loss_cls": one, "mask_loss": one * 2, "acc": one * 50}) == 3
+
+
+@pytest.mark.parametrize(("names", "said"), [(["acc", "seen"], "acc, seen"), ([], "them")])
+def test_a_detector_without_a_loss_is_named(names: list[str], said: str) -> None:
+    with pytest.raises(ComponentError) as caught:
+        total_loss(dict.fromkeys(names, torch.tensor(1.0)))
+    line = f"the detector's losses: there is no loss among {said}. Terms whose name contains `loss` are trained on."
+    assert str(caught.value) == line

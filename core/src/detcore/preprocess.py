@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import attrs
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from detcore.data import RawBatch
@@ -35,7 +36,7 @@ class Preprocess(nn.Module):
         mean: Sequence[float] = (123.675, 116.28, 103.53),
         std: Sequence[float] = (58.395, 57.12, 57.375),
         color: Literal["rgb", "bgr"] = "rgb",
-        divisor: int = 32,
+        divisor: PositiveInt = 32,
         size: tuple[int, int] | None = None,
         pad_value: float = 0.0,
         pad: Literal["after", "before"] = "after",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import attrs
+from pydantic import NonNegativeInt, PositiveInt
 from torch.optim import Optimizer
 from torchvision.transforms.v2 import Transform
 
@@ -31,15 +32,15 @@ class TrainSettings:
     """
 
     dataset: Dataset
-    epochs: int
-    batch_size: int
+    epochs: PositiveInt
+    batch_size: PositiveInt
     transforms: Sequence[Transform] = ()
-    workers: int = 0
+    workers: NonNegativeInt = 0
     drop_last: bool = False
     amp: Literal["off", "bf16", "fp16"] = "off"
     clip_grad: float | None = None
-    save_every: int | None = None
-    report_every: int = 50
+    save_every: PositiveInt | None = None
+    report_every: PositiveInt = 50
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -58,9 +59,9 @@ class ValSettings:
     dataset: Dataset
     evaluator: Factory[Evaluator]
     transforms: Sequence[Transform] = ()
-    batch_size: int = 1
-    workers: int = 0
-    every: int = 1
+    batch_size: PositiveInt = 1
+    workers: NonNegativeInt = 0
+    every: PositiveInt = 1
 
 
 @attrs.frozen(kw_only=True, eq=False)

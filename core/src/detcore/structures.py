@@ -25,6 +25,8 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from detcore.errors import ComponentError
+
 BACKGROUND = -1
 IGNORED = -2
 
@@ -265,6 +267,13 @@ def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
 
 
 def total_loss(losses: Losses) -> Tensor:
-    """The sum of the terms whose name contains ``loss``."""
+    """The sum of the terms whose name contains ``loss``.
+
+    Raises:
+        ComponentError: There is none.
+    """
     terms = [value for name, value in losses.items() if "loss" in name]
+    if not terms:
+        found = f"there is no loss among {', '.join(losses) or 'them'}"
+        raise ComponentError("the detector's losses", found, "Terms whose name contains `loss` are trained on.")
     return torch.stack(terms).sum()

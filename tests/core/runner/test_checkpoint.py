@@ -326,3 +326,15 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     assert str(caught.value) == f"{path}: cannot be written: [Errno 28] No space left on device"
     assert read(path) == {"a": 1}
     assert [each.name for each in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_a_callback_that_cannot_give_or_take_its_state_is_named(tmp_path: Path) -> None:
+    class Gives(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            raise ZeroDivisionError("no")
+
+    with pytest.raises(ComponentError, match=r"^callback x: state_dict raised ZeroDivisionError: no$"):
+        save(tiny_run(tmp_path, callbacks={"x": Gives()}), tmp_path / "a.pt")
+    save(tiny_run(tmp_path, callbacks={"x": Callback()}), tmp_path / "b.pt")
+    with pytest.raises(ComponentError, match=r"^callback x: load_state_dict raised KeyError: 'steps'$"):
+        resume(tiny_run(tmp_path, callbacks={"x": Counts()}), tmp_path / "b.pt")

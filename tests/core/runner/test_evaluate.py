@@ -9,6 +9,7 @@ import pytest
 import torch
 from core.runner.tiny import TinyDataset, TinyDetector
 from detcore.data import Loader
+from detcore.errors import TrainingError
 from detcore.interfaces import Evaluator
 from detcore.preprocess import Preprocess
 from detcore.runner.evaluate import evaluate
@@ -73,3 +74,12 @@ def test_scores_do_not_depend_on_workers() -> None:
     detector = TinyDetector()
     one, two = score(detector)[1], score(detector, workers=2)[1]
     assert all(torch.equal(one.found[id].scores, two.found[id].scores) for id in one.found)
+
+
+def test_memory_that_runs_out_is_a_users_error() -> None:
+    class Full(TinyDetector):
+        def detections(self, batch: Batch) -> list[Detections]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(TrainingError, match=r"^evaluation: the memory of cpu ran out\. Use smaller batches"):
+        score(Full())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detcore.errors import CheckpointError, ComponentError, TrainingError
 from detcore.loading import compare, read
-from detcore.runner.state import Run
+from detcore.runner.state import Run, call
 
 FORMAT = 1
 PLAIN = (Tensor, nn.Parameter, type(None), bool, int, float, str, bytes)
@@ -34,7 +34,7 @@ def save(run: Run, path: Path) -> None:
         "format": FORMAT,
         "model": weights,
         "optimizer": {"type": type(run.optimizer).__name__, "state": run.optimizer.state_dict()},
-        "callbacks": {name: callback.state_dict() for name, callback in run.callbacks.items()},
+        "callbacks": {name: call(run, name, "state_dict") for name in run.callbacks},
         "scaler": run.scaler.state_dict(),
         "rng": rng_state(run.device),
         "at": {"epoch": run.epoch, "position": run.position, "step": run.step},
@@ -52,6 +52,7 @@ def resume(run: Run, path: Path) -> None:
 
     Raises:
         CheckpointError: The file cannot be read, or is of another architecture, optimizer, data or seed.
+        ComponentError: A callback does not take its state back; the run is then half resumed.
     """
     checkpoint = read(path)
     if checkpoint.get("format") != FORMAT:
@@ -73,7 +74,7 @@ def resume(run: Run, path: Path) -> None:
     run.detector.load_state_dict(checkpoint["model"])
     for name, state in checkpoint["callbacks"].items():
         if name in run.callbacks:
-            run.callbacks[name].load_state_dict(state)
+            call(run, name, "load_state_dict", state)
     if run.scaler.is_enabled() and checkpoint["scaler"]:
         run.scaler.load_state_dict(checkpoint["scaler"])
     run.rng, run.metrics = checkpoint["rng"], checkpoint["metrics"]

@@ -11,7 +11,7 @@ from torch import nn
 from detcore.data import Loader
 from detcore.interfaces import Evaluator
 from detcore.preprocess import Preprocess, to_original
-from detcore.runner.optim import Amp, autocast
+from detcore.runner.optim import Amp, autocast, within_memory
 
 
 def evaluate(
@@ -25,12 +25,16 @@ def evaluate(
         loader: The data; not shuffled, nothing left out.
         evaluator: Fresh, made for the loader's dataset.
         amp: Mixed precision.
+
+    Raises:
+        UserError: Of data, or memory that ran out.
     """
     with evaluation_mode(detector):
         for raw in loader.epoch(0):
-            batch = preprocess(raw)
-            with autocast(preprocess.device, amp):
-                detections = detector(batch, mode="detections")
+            with within_memory("evaluation", preprocess.device):
+                batch = preprocess(raw)
+                with autocast(preprocess.device, amp):
+                    detections = detector(batch, mode="detections")
             evaluator.update(to_original(detections, batch), batch.ids)
     return evaluator.compute()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detcore.errors import ConfigError, did_you_mean
+from detcore.errors import ConfigError, TrainingError, did_you_mean
 from detcore.interfaces import Factory
 from detcore.structures import Losses
 
@@ -56,6 +56,20 @@ def build_optimizer(
 def autocast(device: torch.device, amp: Amp) -> AbstractContextManager[Any]:
     """Mixed precision, or none where ``amp`` is off."""
     return torch.autocast(device.type, dtype=DTYPES.get(amp), enabled=amp != "off")
+
+
+@contextmanager
+def within_memory(where: str, device: torch.device) -> Iterator[None]:
+    """Says what can be done where the device's memory runs out.
+
+    Raises:
+        TrainingError: It did.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        fix = 'Use smaller batches, smaller images or amp = "bf16".'
+        raise TrainingError(where, f"the memory of {device} ran out", fix) from error
 
 
 def backward(optimizer: Optimizer, scaler: torch.amp.GradScaler, loss: Tensor, clip_grad: float | None) -> Losses:

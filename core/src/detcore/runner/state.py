@@ -111,10 +111,15 @@ def notify(run: Run, event: str, *values: Any) -> None:
     Raises:
         UserError: A callback's own, or a ComponentError that names the one that failed.
     """
-    for name, callback in run.callbacks.items():
-        try:
-            getattr(callback, event)(run, *values)
-        except UserError:
-            raise
-        except Exception as error:
-            raise ComponentError(f"callback {name}", f"{event} raised {type(error).__name__}: {error}") from error
+    for name in run.callbacks:
+        call(run, name, event, run, *values)
+
+
+def call(run: Run, name: str, method: str, *values: Any) -> Any:
+    """Call a method of the callback ``name``; raises as :func:`notify`."""
+    try:
+        return getattr(run.callbacks[name], method)(*values)
+    except UserError:
+        raise
+    except Exception as error:
+        raise ComponentError(f"callback {name}", f"{method} raised {type(error).__name__}: {error}") from error

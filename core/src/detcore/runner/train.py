@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from detcore.data import RawBatch
-from detcore.errors import ConfigError, TrainingError
+from detcore.errors import ConfigError
 from detcore.runner.checkpoint import restore_rng, save, seed_everything
-from detcore.runner.optim import autocast, backward, update
+from detcore.runner.optim import autocast, backward, update, within_memory
 from detcore.runner.state import Run, notify
 from detcore.schedules import learning_rate_factor
 from detcore.structures import total_loss
@@ -53,8 +51,8 @@ def begin(run: Run) -> None:
 
 def step(run: Run, raw: RawBatch) -> None:
     """One batch, one update of the weights."""
-    try:
-        progress = run.progress
+    progress = run.progress
+    with within_memory(f"step {run.step}", run.device):
         batch = run.preprocess(raw, progress=progress.step / progress.steps)
         with autocast(run.device, run.amp):
             losses = run.detector(batch, mode="losses")
@@ -62,9 +60,6 @@ def step(run: Run, raw: RawBatch) -> None:
         gradients = backward(run.optimizer, run.scaler, total_loss(losses), run.clip_grad)
         run.window.add(run.step, gradients, batch.ids)
         update(run.optimizer, run.scaler, learning_rate_factor(run.schedules, progress))
-    except torch.OutOfMemoryError as error:
-        fix = 'Use smaller batches, smaller images or amp = "bf16".'
-        raise TrainingError(f"step {run.step}", f"the memory of {run.device} ran out", fix) from error
     run.step, run.position = run.step + 1, run.position + 1
     notify(run, "step_done", losses)
 

@@ -55,13 +55,21 @@ class Window:
             self.steps += 1
             began = done
 
-    def check(self) -> None:
-        """Wait for the device.
+    def check(self) -> list[tuple[str, float]]:
+        """Wait for the device; the names and values of all scalars of the window.
 
         Raises:
-            TrainingError: A scalar of the window is not finite.
+            TrainingError: One is not finite.
         """
-        self._fetch()
+        if not self.entries:
+            return []
+        values = iter(torch.cat([stacked for _, _, stacked, _ in self.entries]).tolist())
+        pairs: list[tuple[str, float]] = []
+        for entry in self.entries:
+            numbers = [next(values) for _ in entry[1]]
+            _check(entry, numbers)
+            pairs += zip(entry[1], numbers, strict=True)
+        return pairs
 
     def close(self) -> dict[str, float]:
         """Means over the steps of the window, which begins anew; one wait for the device.
@@ -74,7 +82,7 @@ class Window:
             TrainingError: A scalar of the window is not finite.
         """
         collected: dict[str, list[float]] = {}
-        for name, value in self._fetch():
+        for name, value in self.check():
             collected.setdefault(name, []).append(value)
         means = {name: math.fsum(values) / len(values) for name, values in collected.items()}
         steps = max(self.steps, 1)
@@ -91,22 +99,8 @@ class Window:
 
     def _restart(self) -> None:
         self.entries.clear()
-        self.steps = 0
-        self.spent = 0.0
-        self.waited = 0.0
-        self.dropped = 0
-
-    def _fetch(self) -> list[tuple[str, float]]:
-        """Names and values of all entries."""
-        if not self.entries:
-            return []
-        values = iter(torch.cat([stacked for _, _, stacked, _ in self.entries]).tolist())
-        pairs: list[tuple[str, float]] = []
-        for entry in self.entries:
-            numbers = [next(values) for _ in entry[1]]
-            _check(entry, numbers)
-            pairs += zip(entry[1], numbers, strict=True)
-        return pairs
+        self.steps = self.dropped = 0
+        self.spent = self.waited = 0.0
 
 
 def _check(entry: Entry, numbers: Sequence[float]) -> None:

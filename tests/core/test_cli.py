@@ -17,7 +17,8 @@ import detcore
 import pytest
 from attrs import frozen
 from detcore import points
-from detcore.cli import group, light, main
+from detcore.cli import group, main
+from detcore.config.dump import spell
 from detcore.errors import ConfigError, Problems
 
 BASE = """
@@ -365,7 +366,7 @@ def test_every_command_has_an_example() -> None:
     [(None, "{_none_ = true}"), ({"a b": [1, (True,)]}, '{"a b" = [1, [true]]}'), ("x", '"x"'), (1.0, "1.0")],
 )
 def test_values_are_spelt_as_toml(value: object, toml: str) -> None:
-    assert light.spell(value) == toml
+    assert spell(value) == toml
 
 
 HEAVY = "'torch', 'torchvision', 'numpy', 'pydantic', 'rich'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 from detcore.config import dump, format_path, load, parse_path
 from detcore.config.fold import Folder, Layer, fold_layers
 from detcore.config.references import Resolver
-from detcore.config.table import Origin
+from detcore.config.table import Origin, Table
+from detcore.errors import UserError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +131,8 @@ def test_deleting_first_gives_what_the_file_says(raw):
 def test_resolving_ends_with_a_table_and_messages_of_one_line(raws):
     folded = fold_layers(layers(*raws))
     resolver = Resolver(folded.root)
-    resolver.resolve()
+    with contextlib.suppress(UserError):
+        assert isinstance(resolver.resolve(), Table)
     assert all("\n" not in str(problem) for problem in (*folded.problems, *resolver.problems))
 
 
@@ -152,9 +155,7 @@ def test_dump_and_load_are_inverse(tmp_path, monkeypatch, raw):
     raw.pop("plugins", None)
     folded = fold_layers(layers(raw))
     assert not folded.problems
-    resolver = Resolver(folded.root)
-    table = resolver.resolve()
-    assert not resolver.problems
+    table = Resolver(folded.root).resolve()
     text = dump(table)
     (tmp_path / "dumped.toml").write_bytes(text.encode())
     again = load_file("dumped.toml")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from detcore.catalog import Catalog
 from detcore.config import Config, Setting, Table, diff, dump, fold_graph, format_path, load, parse_path, read_graph
-from detcore.config.dump import format_scalar
-from detcore.config.paths import KeyPath, format_key
+from detcore.config.dump import leaves, spell
+from detcore.config.paths import KeyPath
 from detcore.errors import ConfigError, UserError, did_you_mean, raise_all
 from detcore.plugins import discover, resolve_dist
 
@@ -24,9 +24,10 @@ def table(config: Config, origin: bool) -> str:
     """The folded config as TOML; with ``origin``, one line per leaf with the file that set it."""
     if not origin:
         return dump(config.table)
-    leaves = [(f"{format_path(path)} = {spell(value)}", file) for path, value, file in _leaves(config.table)]
-    width = max((len(line) for line, _ in leaves if len(line) <= 80), default=0)
-    return "".join(f"{line:{width}}  # {file}\n" for line, file in leaves)
+    shown = leaves(config.table, whole_lists=True)
+    lines = [(f"{format_path(path)} = {spell(each.value)}", each.origin.file) for path, each in shown]
+    width = max((len(line) for line, _ in lines if len(line) <= 80), default=0)
+    return "".join(f"{line:{width}}  # {file}\n" for line, file in lines)
 
 
 def chain(config: Config, key: str) -> str:
@@ -38,8 +39,8 @@ def chain(config: Config, key: str) -> str:
     path = parse_path(key)
     history = config.history(path)
     if not history:
-        leaves = [leaf for leaf, _, _ in _leaves(config.table)]
-        keys = dict.fromkeys(format_path(leaf[:depth]) for leaf in leaves for depth in range(1, len(leaf) + 1))
+        paths = [path for path, _ in leaves(config.table)]
+        keys = dict.fromkeys(format_path(path[:depth]) for path in paths for depth in range(1, len(path) + 1))
         raise ConfigError(config.graph.origin.file, f"no key {format_path(path)}", did_you_mean(key, keys))
     rows = [f"  {spell(each.value)}  # {each.origin.file}\n" for each in history]
     return "".join([f"{format_path(path)} = {_result(config.table, path)}\n", *rows])
@@ -47,7 +48,7 @@ def chain(config: Config, key: str) -> str:
 
 def differences(left: str, right: str) -> list[str]:
     """One line per leaf that two configs fold to differently."""
-    changes = diff(fold(left), fold(right))
+    changes = diff(fold(left).table, fold(right).table)
     return [f"{format_path(each.path)}: {_side(each.left)} -> {_side(each.right)}" for each in changes]
 
 
@@ -78,40 +79,10 @@ def check_names(source: str, *, sets: Sequence[str] = (), swaps: Sequence[str] =
     return [*lines, f"{source}: {len(names) - len(lines)} of {len(names)} names verified, nothing was built"]
 
 
-def spell(value: object) -> str:
-    """A plain value as one line of TOML."""
-    match value:
-        case None:
-            return "{_none_ = true}"
-        case Mapping():
-            items = ", ".join(f"{format_key(str(key))} = {spell(item)}" for key, item in value.items())
-            return f"{{{items}}}"
-        case list() | tuple():
-            return f"[{', '.join(map(spell, value))}]"
-        case _:
-            return format_scalar(value)
-
-
 def _warned(config: Config) -> Config:
     for warning in config.warnings:
         click.echo(f"warning: {warning}", err=True)
     return config
-
-
-def _leaves(table: Table, path: KeyPath = ()) -> Iterator[tuple[KeyPath, object, str]]:
-    """(path, value, file); a list without tables is a leaf, so is an empty table."""
-    for key, value in table.items():
-        yield from _leaves_of(value, (*path, key), table.origin(key).file)
-
-
-def _leaves_of(value: object, path: KeyPath, file: str) -> Iterator[tuple[KeyPath, object, str]]:
-    if isinstance(value, Table) and value:
-        yield from _leaves(value, path)
-    elif isinstance(value, tuple) and any(isinstance(item, Table) for item in value):
-        for index, item in enumerate(value):
-            yield from _leaves_of(item, (*path, index), file)
-    else:
-        yield path, value, file
 
 
 def _typed(value: object) -> Iterator[tuple[str, str]]:

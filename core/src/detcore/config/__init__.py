@@ -6,17 +6,14 @@ rest and resolves references; ``load`` does both. Nothing here imports torch or 
 
 from __future__ import annotations
 
-from detcore.config.dump import Change, dump
-from detcore.config.graph import Graph, read_graph
-from detcore.config.paths import KeyPath, format_path, parse_path
-from detcore.config.result import Config, diff, fold_graph, load
+from detcore.config.dump import diff, dump
+from detcore.config.graph import read_graph
+from detcore.config.paths import format_path, parse_path
+from detcore.config.result import Config, fold_graph, load
 from detcore.config.table import Origin, Setting, Table, plain
 
 __all__ = [
-    "Change",
     "Config",
-    "Graph",
-    "KeyPath",
     "Origin",
     "Setting",
     "Table",

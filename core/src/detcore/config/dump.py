@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 import attrs
 
@@ -17,15 +16,35 @@ def dump(table: Table) -> str:
     return "\n".join(_section(table, ())).strip("\n") + "\n"
 
 
-def format_scalar(value: object) -> str:
-    """A scalar as TOML spells it."""
-    if isinstance(value, str):
-        return quote(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
-    return repr(value)  # of an int or float, inf and nan included: Python's spelling is TOML's
+def spell(value: object, *, loadable: bool = False) -> str:
+    """A value as TOML spells it, on one line.
+
+    Args:
+        value: Of a table, or plain.
+        loadable: Escape ``${``, and give each table of a list a line of its own.
+    """
+    match value:
+        case None:
+            return "{_none_ = true}"
+        case str():
+            return quote(value.replace("${", "$${") if loadable else value)
+        case bool():
+            return str(value).lower()
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case Mapping():
+            return f"{{{', '.join(_line(key, item, loadable) for key, item in value.items())}}}"
+        case list() | tuple():
+            items = [spell(item, loadable=loadable) for item in value]
+            if loadable and any(isinstance(item, Mapping) for item in value):
+                return "[\n" + "".join(f"  {item},\n" for item in items) + "]"
+            return f"[{', '.join(items)}]"
+        case _:
+            return repr(value)  # of an int or float, inf and nan included: Python's spelling is TOML's
+
+
+def _line(key: str, value: object, loadable: bool) -> str:
+    return f"{format_key(key)} = {spell(value, loadable=loadable)}"
 
 
 @attrs.frozen
@@ -36,39 +55,30 @@ class Change:
     left: Setting | None
     right: Setting | None
 
-    @property
-    def kind(self) -> Literal["added", "removed", "changed"]:
-        """What happened on the way from left to right."""
-        if self.left is None:
-            return "added"
-        return "removed" if self.right is None else "changed"
 
-
-def diff_tables(left: Table, right: Table) -> list[Change]:
+def diff(left: Table, right: Table) -> list[Change]:
     """The leaves that differ, in left's order, then those that only right has; ``1``, ``1.0`` and ``true`` differ."""
-    old, new = dict(_leaves(left)), dict(_leaves(right))
+    old, new = dict(leaves(left)), dict(leaves(right))
     changes = [Change(path, old.get(path), new.get(path)) for path in old | new]
-    return [change for change in changes if not _same(change)]
+    return [change for change in changes if not _same(change.left, change.right)]
 
 
-def _same(change: Change) -> bool:
-    if change.left is None or change.right is None:
-        return False
-    return format_scalar(change.left.value) == format_scalar(change.right.value)
+def _same(left: Setting | None, right: Setting | None) -> bool:
+    return left is not None and right is not None and spell(left.value) == spell(right.value)
 
 
-def _leaves(table: Table) -> Iterator[tuple[KeyPath, Setting]]:
-    """Scalars and Nones by path, relative to nothing; an empty table or list counts as a leaf."""
+def leaves(table: Table, *, whole_lists: bool = False) -> Iterator[tuple[KeyPath, Setting]]:
+    """Scalars and Nones by path, and empty tables and lists; with ``whole_lists`` every list that holds no table."""
     for key, value in table.items():
-        yield from _leaves_of(value, (*table.path, key), table.origin(key))
+        yield from _leaves_of(value, (*table.path, key), table.origin(key), whole_lists)
 
 
-def _leaves_of(value: object, path: KeyPath, origin: Origin) -> Iterator[tuple[KeyPath, Setting]]:
+def _leaves_of(value: object, path: KeyPath, origin: Origin, whole: bool) -> Iterator[tuple[KeyPath, Setting]]:
     if isinstance(value, Table) and value:
-        yield from _leaves(value)
-    elif isinstance(value, tuple) and value:
+        yield from leaves(value, whole_lists=whole)
+    elif isinstance(value, tuple) and (any(isinstance(item, Table) for item in value) if whole else value):
         for index, item in enumerate(value):
-            yield from _leaves_of(item, (*path, index), origin)
+            yield from _leaves_of(item, (*path, index), origin, whole)
     else:
         yield path, Setting(plain(value), origin)
 
@@ -77,27 +87,7 @@ def _section(table: Table, path: tuple[str, ...]) -> Iterator[str]:
     values = {key: value for key, value in table.items() if not isinstance(value, Table)}
     if path and (values or not table):
         yield f"\n[{'.'.join(map(format_key, path))}]"
-    for key, value in values.items():
-        yield f"{format_key(key)} = {_value(value)}"
+    yield from (_line(key, value, loadable=True) for key, value in values.items())
     for key, value in table.items():
         if isinstance(value, Table):
             yield from _section(value, (*path, key))
-
-
-def _value(value: object) -> str:
-    if value is None:
-        return "{_none_ = true}"
-    if isinstance(value, Table):
-        items = ", ".join(f"{format_key(key)} = {_value(item)}" for key, item in value.items())
-        return f"{{{items}}}"
-    if isinstance(value, tuple):
-        return _list(value)
-    return format_scalar(value.replace("${", "$${") if isinstance(value, str) else value)
-
-
-def _list(items: tuple[object, ...]) -> str:
-    """On one line, or one line per item where an item is a table."""
-    texts = [_value(item) for item in items]
-    if any(isinstance(item, Table) for item in items):
-        return "[\n" + "".join(f"  {text},\n" for text in texts) + "]"
-    return f"[{', '.join(texts)}]"

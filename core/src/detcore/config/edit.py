@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from detcore.config.paths import KeyPath, as_index, format_key
 from detcore.config.table import Node, live
-from detcore.errors import did_you_mean
+from detcore.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from detcore.config.fold import Folder  # the two fold each other's values
@@ -32,13 +32,9 @@ def edit_list(folder: Folder, old: Node, raw: Mapping[str, object], path: KeyPat
             nodes += folder.items(before.get(index, []), path)
             nodes += [] if node is None else [node]
         nodes += folder.items(_list(raw, "_append_"), path)
-    except _EditError as error:
-        return folder.problem(old, path, *error.args)
+    except ConfigError as error:
+        return folder.problem(old, path, error.found, error.fix)
     return folder.node(tuple(nodes), raw, old)
-
-
-class _EditError(Exception):
-    """What was found, and what would be right."""
 
 
 def _places(items: tuple[Node, ...], names: list[object]) -> dict[int, object]:
@@ -47,7 +43,9 @@ def _places(items: tuple[Node, ...], names: list[object]) -> dict[int, object]:
     for name in names:
         index = _place(items, name)
         if index in places:
-            raise _EditError(f"{places[index]} and {name} are the same item of the inherited list", "Name it once.")
+            raise ConfigError(
+                "", f"{places[index]} and {name} are the same item of the inherited list", "Name it once."
+            )
         places[index] = name
     return places
 
@@ -55,13 +53,13 @@ def _places(items: tuple[Node, ...], names: list[object]) -> dict[int, object]:
 def _place(items: tuple[Node, ...], name: object) -> int:
     """The index of the item that an index (``1``, ``-1``) or a type names."""
     if isinstance(name, bool) or not isinstance(name, int | str):
-        raise _EditError(f"{name!r} is neither an index nor a `type` of the inherited list", "")
+        raise ConfigError("", f"{name!r} is neither an index nor a `type` of the inherited list")
     index = name if isinstance(name, int) else as_index(name)
     if index is None:
         return _place_of_type(items, str(name))
     if not -len(items) <= index < len(items):
         held = f"It has the items 0 to {len(items) - 1}." if items else "It is empty."
-        raise _EditError(f"no item {index} in the inherited list", held)
+        raise ConfigError("", f"no item {index} in the inherited list", held)
     return index % len(items)
 
 
@@ -70,11 +68,13 @@ def _place_of_type(items: tuple[Node, ...], name: str) -> int:
     places = [index for index, kind in types.items() if kind == name]
     if len(places) > 1:
         choices = ", ".join(map(str, places[:-1])) + f" or {places[-1]}"
-        raise _EditError(f"{len(places)} items of the inherited list have type {format_key(name)}", f"Use {choices}.")
+        raise ConfigError(
+            "", f"{len(places)} items of the inherited list have type {format_key(name)}", f"Use {choices}."
+        )
     if not places:
         known = f"It has: {', '.join(dict.fromkeys(types.values()))}." if types else "None of its items has a type."
         fix = f"{did_you_mean(name, types.values())} {known}".strip()
-        raise _EditError(f"no item of the inherited list has type {format_key(name)}", fix)
+        raise ConfigError("", f"no item of the inherited list has type {format_key(name)}", fix)
     return places[0]
 
 
@@ -86,12 +86,12 @@ def _type(item: Node) -> str | None:
 def _list(raw: Mapping[str, object], marker: str) -> list[object]:
     value = raw.get(marker, [])
     if not isinstance(value, list):
-        raise _EditError(f"`{marker}` is not a list", f"Write `{marker} = [...]`.")
+        raise ConfigError("", f"`{marker}` is not a list", f"Write `{marker} = [...]`.")
     return value
 
 
 def _insertion(entry: object) -> tuple[object, list[object]]:
     if not isinstance(entry, dict) or entry.keys() != {"at", "items"} or not isinstance(entry["items"], list):
         fix = 'Write `_insert_before_ = [{at = "Normalize", items = [...]}]`.'
-        raise _EditError("an entry of `_insert_before_` is not a table of `at` and `items`", fix)
+        raise ConfigError("", "an entry of `_insert_before_` is not a table of `at` and `items`", fix)
     return entry["at"], entry["items"]

@@ -169,10 +169,7 @@ def _plugins(layers: Sequence[Layer]) -> Table:
     only = [attrs.evolve(one, raw={k: one.raw[k] for k in ("_delete_", "plugins") if k in one.raw}) for one in layers]
     folded = fold_layers(only)
     raise_all(folded.problems)
-    resolver = Resolver(folded.root, unknown=_PLUGINS_FIRST)
-    root = resolver.resolve()
-    raise_all(resolver.problems)
-    assert isinstance(root, Table)
+    root = Resolver(folded.root, unknown=_PLUGINS_FIRST).resolve()
     origin = layers[0].origin
     plugins = root.get("plugins", Table(path=("plugins",), items={}, origins={}, origin=origin, home=("plugins",)))
     if not isinstance(plugins, Table):

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import attrs
 
-from detcore.config.dump import format_scalar
+from detcore.config.dump import spell
 from detcore.config.paths import MAX_DEPTH, KeyPath, format_path, scan_path
 from detcore.config.table import Node, Table
-from detcore.errors import ConfigError, UserError, did_you_mean
+from detcore.errors import ConfigError, UserError, did_you_mean, raise_all
 
 _TOKEN = re.compile(
     r"""(?P<literal> \$\$\{ )
@@ -43,9 +43,11 @@ class Resolver:
     read: set[KeyPath] = attrs.field(factory=set)
     copies: dict[KeyPath, KeyPath] = attrs.field(factory=dict)  # key that is exactly a reference -> what it names
 
-    def resolve(self) -> object:
-        """The whole tree, resolved: a Table."""
-        return self._value(self.root, (), (), ())
+    def resolve(self) -> Table:
+        """The whole tree, resolved; raises all ``problems`` at once."""
+        table = self._table(self.root, (), (), ())
+        raise_all(self.problems)
+        return table
 
     # `path` is where a value ends up, `home` where it is written; `sites` are the references on the way here.
     def _value(self, node: Node, path: KeyPath, home: KeyPath, sites: Sites) -> object:
@@ -92,7 +94,7 @@ class Resolver:
                 what = "a table" if isinstance(value, Table) else "none" if value is None else "a list"
                 fix = "Only text, numbers, booleans and dates can stand within a longer string."
                 raise _error(node, home, f"`${{{getattr(part, 'name', part)}}}` is {what}", fix)
-        return "".join(value if isinstance(value, str) else format_scalar(value) for value in values)
+        return "".join(value if isinstance(value, str) else spell(value) for value in values)
 
     def _part(self, part: str | _Reference, node: Node, path: KeyPath, home: KeyPath, sites: Sites) -> object:
         if isinstance(part, str):

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from detcore.config.dump import Change, diff_tables
 from detcore.config.fold import fold_layers
 from detcore.config.graph import Graph, ResolveDist, read_graph
 from detcore.config.paths import KeyPath
@@ -65,15 +64,7 @@ def fold_graph(graph: Graph) -> Config:
     folded = fold_layers(graph.layers)
     raise_all(folded.problems)
     resolver = Resolver(folded.root)
-    table = resolver.resolve()
-    raise_all(resolver.problems)
-    assert isinstance(table, Table)
+    table = attrs.evolve(resolver.resolve(), origin=graph.origin)  # what lacks at the top lacks in the named file
     variables = folded.root.child("vars")
     read = resolver.read.union(variables[1].walk(("vars",)) if variables else ())
-    table = attrs.evolve(table, origin=graph.origin)  # what is missing at the top is missing in the named file
     return Config(table, graph, frozenset(read), folded.warnings, folded.root, resolver.copies)
-
-
-def diff(left: Config, right: Config) -> list[Change]:
-    """The leaves that differ between two results; see :class:`Change`."""
-    return diff_tables(left.table, right.table)

@@ -107,14 +107,16 @@ class RoIStage(Container, nn.Module):
     def forward(self, features: Features, rois: Tensor) -> tuple[Tensor, Tensor]:
         """L maps and RoIs (R, 5) -> class logits (R, C + 1), deltas (R, C * 4), or (R, 4) where class-agnostic."""
         levels = features[: self.num_levels]
-        logits, deltas = self.box_head(lambda scale=1.0: self.extractor(levels, rois, scale))
-        return logits, deltas
+        found: tuple[Tensor, Tensor] = self.box_head(lambda scale=1.0: self.extractor(levels, rois, scale))
+        return found
 
     @torch.no_grad()
     def sample(self, proposals: Sequence[Detections], batch: Batch) -> RoISamples:
         """The regions to train on, with what they should become."""
         boxes, valid = pad([each.boxes for each in proposals])
-        matches = self.assigner(Regions(_as_priors(boxes, valid)), batch)
+        count = boxes.shape[1]
+        priors = Priors(boxes, boxes.new_ones(count), valid.new_zeros(count).long(), valid, (count,))
+        matches = self.assigner(Regions(priors), batch)
         matches = attrs.evolve(matches, index=torch.where(valid, matches.index, IGNORED))
         given = torch.zeros_like(valid)
         if self.add_ground_truth:
@@ -163,19 +165,18 @@ class RoIStage(Container, nn.Module):
         return own, self.coder.encode(regions, samples.boxes)
 
     def _taken(self, boxes: Tensor, given: Tensor, matches: Matches, batch: Batch) -> RoISamples:
-        image, row = torch.nonzero(matches.index != IGNORED, as_tuple=True)
-        index, regions = matches.index[image, row], boxes[image, row]
-        goals = batch.truth.gather_boxes(matches.index)[image, row]
-        labels = batch.truth.gather_labels(matches.index)[image, row]
+        taken = torch.nonzero(matches.index != IGNORED, as_tuple=True)
+        index, positive = matches.index[taken], matches.positive[taken]
+        rois = torch.cat([taken[0][:, None].to(boxes.dtype), boxes[taken]], 1)
+        labels, goals = batch.truth.gather_labels(matches.index)[taken], batch.truth.gather_boxes(matches.index)[taken]
+        weight = torch.ones_like(index, dtype=torch.float32) if matches.weight is None else matches.weight[taken]
         return RoISamples(
-            rois=torch.cat([image[:, None].to(regions.dtype), regions], 1),
+            rois=rois,
             index=index,
-            labels=torch.where(index >= 0, labels, self.num_classes),
-            boxes=torch.where((index >= 0)[:, None], goals, regions),
-            given=given[image, row],
-            weight=torch.ones_like(index, dtype=torch.float32)
-            if matches.weight is None
-            else matches.weight[image, row],
+            labels=torch.where(positive, labels, self.num_classes),
+            boxes=torch.where(positive[:, None], goals, rois[:, 1:]),
+            given=given[taken],
+            weight=weight,
         )
 
 
@@ -266,15 +267,8 @@ def as_rois(boxes: Sequence[Tensor]) -> Tensor:
 def pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """B x (R_b, 4) -> (B, R, 4) filled with zeros, and (B, R) bool: the row holds a box."""
     there = [torch.ones_like(each[:, 0], dtype=torch.bool) for each in rows]
-    return (
-        nn.utils.rnn.pad_sequence(list(rows), batch_first=True),
-        nn.utils.rnn.pad_sequence(there, batch_first=True),
-    )
-
-
-def _as_priors(boxes: Tensor, valid: Tensor) -> Priors:
-    count = boxes.shape[1]
-    return Priors(boxes, boxes.new_ones(count), boxes.new_zeros(count).long(), valid, (count,))
+    padded = nn.utils.rnn.pad_sequence([*rows], batch_first=True)
+    return padded, nn.utils.rnn.pad_sequence(there, batch_first=True)
 
 
 def _with_objects(matches: Matches, valid: Tensor) -> Matches:

@@ -25,9 +25,8 @@ def in_order(callbacks: Mapping[str, Callback]) -> dict[str, Callback]:
     """Callbacks by stage, those of one stage as they were given."""
     for name, callback in callbacks.items():
         if callback.stage not in STAGES:
-            raise ComponentError(
-                f"callback {name}", f"unknown stage {callback.stage!r}", f"One of {', '.join(STAGES)}."
-            )
+            fix = f"One of {', '.join(STAGES)}."
+            raise ComponentError(f"callback {name}", f"unknown stage {callback.stage!r}", fix)
     return dict(sorted(callbacks.items(), key=lambda item: STAGES.index(item[1].stage)))
 
 

@@ -188,6 +188,7 @@ def test_past_the_end_is_an_index_error():
         ({"empty": -0.1}, "ShapesDataset: empty: -0.1. It is a share, from 0 to 1."),
         ({"max_hidden": 2}, "ShapesDataset: max_hidden: 2. It is a share, from 0 to 1."),
         ({"length": 0}, "ShapesDataset: length: 0. The least is 1."),
+        ({"smallest": 40}, "ShapesDataset: smallest: 40. It is 4 to 31."),
         ({"seed": -1}, "ShapesDataset: seed: -1. The least is 0."),
         ({"size": (40, 320)}, "ShapesDataset: size: 40. The least is 64."),
         ({"min_objects": 5, "max_objects": 4}, "ShapesDataset: min_objects: 5 to 4 objects. It is 1 to max_objects."),
@@ -197,3 +198,12 @@ def test_wrong_parameters_are_named(wrong, message):
     with pytest.raises(ConfigError) as caught:
         ShapesDataset(**wrong)
     assert str(caught.value) == message
+
+
+def test_no_object_is_smaller_than_asked() -> None:
+    dataset = ShapesDataset(size=(128, 128), smallest=20, small=1.0, length=20, empty=0)
+    boxes = torch.cat([dataset.annotations(index)["boxes"].as_subclass(torch.Tensor) for index in range(20)])
+    longer = (boxes[:, 2:] - boxes[:, :2]).amax(1)
+    assert len(longer) > 40
+    assert 19 <= longer.min()
+    assert longer.max() < 32

@@ -29,7 +29,6 @@ Generator = np.random.Generator
 
 SMALL = 32
 """A side below this many pixels makes an object small."""
-SMALLEST = 10
 TRIES = 6
 """Places tried for an object that would hide too much or be hidden too much."""
 
@@ -251,6 +250,7 @@ class ShapesDataset:
         min_objects: Objects of an image that is not empty; crowded images may end up with fewer.
         max_objects: The most objects of an image.
         small: The share of objects with both sides below 32 pixels; others are up to 0.6 of the image's shorter side.
+        smallest: The longer side of an object in pixels is at least this, and at most 31 where it is a small one.
         empty: The share of images without an object.
         max_hidden: An object of which later ones would hide more than this share is neither drawn nor annotated.
         polygons: Whether targets hold outlines.
@@ -271,6 +271,7 @@ class ShapesDataset:
         min_objects: int = 1,
         max_objects: int = 12,
         small: float = 0.25,
+        smallest: int = 10,
         empty: float = 0.1,
         max_hidden: float = 0.5,
         polygons: bool = False,
@@ -283,6 +284,7 @@ class ShapesDataset:
         self.seed = seed
         self.objects = (min_objects, max_objects)
         self.small = small
+        self.smallest = smallest
         self.empty = empty
         self.max_hidden = max_hidden
         self.polygons = polygons
@@ -351,7 +353,7 @@ class ShapesDataset:
 
     def _side(self, rng: Generator) -> float:
         """The longer side of an object, log-uniform among small ones or among others."""
-        low, high = (SMALLEST, SMALL - 1) if rng.random() < self.small else (SMALL, 0.6 * min(self.size))
+        low, high = (self.smallest, SMALL - 1) if rng.random() < self.small else (SMALL, 0.6 * min(self.size))
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
     def _check(self) -> None:
@@ -370,6 +372,8 @@ class ShapesDataset:
         for name, (value, least) in least_values.items():
             if value < least:
                 raise _wrong(name, f"{value}", f"The least is {least}.")
+        if not 4 <= self.smallest < SMALL:
+            raise _wrong("smallest", f"{self.smallest}", f"It is 4 to {SMALL - 1}.")
         if not 1 <= self.objects[0] <= self.objects[1]:
             raise _wrong("min_objects", f"{self.objects[0]} to {self.objects[1]} objects", "It is 1 to max_objects.")
 

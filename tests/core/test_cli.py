@@ -138,7 +138,7 @@ def test_a_file_without_suffix_is_a_config(here: Path, core_run: Run, run: dict[
 
 def test_eval_check_and_schema_are_passed_on(here: Path, core_run: Run, run: dict[str, Any]) -> None:
     core_run("eval", "a.toml", "last.pt", "--device", "cpu")
-    expected = {"checkpoint": "last.pt", "sets": (), "swaps": (), "device": "cpu", "work_dir": None}
+    expected = {"checkpoint": "last.pt", "sets": (), "swaps": (), "device": "cpu"}
     assert run["evaluate"] == (("a.toml",), expected)
     run["result"] = ["a line", "another"]
     assert core_run("check", "a.toml", "--swap", "m=N").out == "a line\nanother\n"
@@ -153,6 +153,16 @@ def test_errors_of_the_user_are_one_line_each_and_exit_with_2(core_run: Run, run
     run["result"] = Problems([ConfigError("a.toml: x", "is wrong", "Write y."), ConfigError("a.toml: z", "is too")])
     result = core_run("a.toml")
     assert (result.code, result.out, result.err) == (2, "", "a.toml: x: is wrong. Write y.\na.toml: z: is too\n")
+
+
+def test_a_file_that_cannot_be_written_is_one_line(here: Path, core_run: Run, run: dict[str, Any]) -> None:
+    run["result"] = {}
+    assert core_run("schema", "--output", "a/b.json") == Result(2, "", "a/b.json: No such file or directory\n")
+    run["result"] = FileExistsError(17, "File exists", "runs/a")
+    assert core_run("a.toml") == Result(2, "", "runs/a: File exists\n")
+    run["result"] = OSError("a bug")
+    with pytest.raises(OSError, match="a bug"):
+        main(["a.toml"])
 
 
 def test_control_c_exits_with_130(core_run: Run, run: dict[str, Any]) -> None:

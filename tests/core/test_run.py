@@ -122,7 +122,7 @@ MISTAKES = {
         ["classes={_delete_=true}", 'val.dataset.names=["green", "red"]'],
         "toy.toml: train.dataset and val.dataset have different classes: their order differs",
     ),
-    "a device that is not there": (["device=warp"], 'device: "warp" cannot be used'),
+    "a device that is not there": (["device=warp"], 'option --set device=warp: device: "warp" cannot be used'),
     "a batch size of another type": (["train.batch_size=true"], "train.batch_size: found true, wanted int"),
     "a contradicting number of classes": (
         ["model.head.num_classes=3"],
@@ -156,6 +156,13 @@ def test_a_checkpoint_of_other_classes_or_another_width_is_refused(config: str) 
         run.evaluate(config, "out/checkpoints/last.pt", sets=['classes=["a", "b"]'])
     with pytest.raises(UserError, match=r"is of another architecture: loaded 2 tensors \(.* % of the parameters\)"):
         run.evaluate(config, "out/checkpoints/last.pt", sets=["model.backbone.width=16"])
+
+
+@pytest.mark.parametrize("meta", [None, {"classes": ("red", "green")}, {"other": 1}])
+def test_a_checkpoint_of_another_kind_is_refused_in_one_line(config: str, meta: object) -> None:
+    torch.save({"meta": meta, "model": {0: torch.ones(1)}}, "odd.pt")
+    with pytest.raises(UserError, match=r"odd\.pt: nothing in it fits OneStage"):
+        run.evaluate(config, "odd.pt")
 
 
 def test_a_missing_checkpoint_is_said(config: str) -> None:

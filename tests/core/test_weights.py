@@ -22,6 +22,10 @@ EMPTY = Catalog()
 
 def source(name: str) -> dict[str, torch.Tensor]:
     """What the weight source of these tests gives: its tensors hold the length of the name."""
+    if name == "gone":
+        raise ConfigError("toy://gone", "there is no such thing")
+    if name == "boom":
+        raise KeyError("boom")
     return {"weight": torch.full((2, 3), float(len(name))), "bias": torch.zeros(2)}
 
 
@@ -75,6 +79,25 @@ def test_a_plugins_source_is_asked_by_its_scheme() -> None:
         weights.load(layer, "nope://abcde", WHERE, Catalog([entry]))
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("toy://gone", "toy://gone: there is no such thing"),
+        ("toy://boom", "toy://boom: KeyError: 'boom'"),
+        ("file", "file: is not a checkpoint"),
+    ],
+)
+def test_what_fails_on_the_way_is_said_with_the_key(
+    spec: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("no checkpoint")
+    entry = Entry(Component(WEIGHT_SOURCE, "toy", f"{__name__}:source"), "toys", "1", "toys/toys")
+    with pytest.raises(UserError) as caught:
+        weights.load(nn.Linear(3, 2), spec, WHERE, Catalog([entry]))
+    assert str(caught.value) == f"{WHERE}: {message}"
+
+
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -99,6 +122,6 @@ def test_an_address_that_fails_says_what_to_put_where(server: str) -> None:
 
 
 def test_a_fetched_file_with_another_hash_is_not_kept(server: str, file: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"has the sha256 .* Wanted 00\."):
+    with pytest.raises(CheckpointError, match=r"cannot be fetched: .*invalid hash value .expected .00., got "):
         weights.load(nn.Linear(3, 2), {"from": f"{server}/x.pth", "sha256": "00"}, WHERE, EMPTY)
     assert [path.name for path in (tmp_path / "cache").rglob("*x.pth*")] == []

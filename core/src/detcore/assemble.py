@@ -70,7 +70,7 @@ def build(config: Config, catalog: Catalog, device: str | None = None, *, wanted
     model = checked.build("model", class_flow(config, classes))
     for line in checked.reports:
         print(line)
-    on = _device(device or checked.build("device"))
+    on = _device(device or checked.build("device"), "option --device" if device else config.table.where("device"))
     return Parts(
         model=model.to(on, memory_format=torch.channels_last if checked.build("channels_last") else None),
         preprocess=(checked.build("preprocess") or Preprocess()).to(on),
@@ -85,8 +85,7 @@ def build(config: Config, catalog: Catalog, device: str | None = None, *, wanted
 def prepare(parts: Parts, folder: Path) -> Run:
     """The training run of these parts, at its beginning."""
     settings, checked = parts.train, parts.plan
-    if settings is None:
-        raise ConfigError("train", "is missing", "Training needs it.")
+    assert settings is not None, "built without wanting train"
     seed: int = checked.build("seed")
     loader = Loader(
         settings.dataset,
@@ -120,8 +119,9 @@ def prepare(parts: Parts, folder: Path) -> Run:
 
 def load_checkpoint(parts: Parts, path: Path) -> None:
     """The weights of a checkpoint into the model; its classes must be the config's."""
-    classes = read(path).get("meta", {}).get("classes", list(parts.classes))
-    if classes != list(parts.classes):
+    meta = read(path).get("meta")
+    classes = meta.get("classes") if isinstance(meta, Mapping) else None  # a file of bare weights names none
+    if classes and list(classes) != list(parts.classes):
         found = f"was trained on the classes {', '.join(classes)}, the config has {', '.join(parts.classes)}"
         raise CheckpointError(str(path), found)
     loaded = load_weights(parts.model, path)
@@ -132,8 +132,7 @@ def load_checkpoint(parts: Parts, path: Path) -> None:
 def evaluation(parts: Parts) -> Any:
     """A function that scores a detector on the validation data."""
     settings = parts.val
-    if settings is None:
-        raise ConfigError("val", "is missing", "Evaluation needs it.")
+    assert settings is not None, "built without wanting val"
     loader = Loader(settings.dataset, settings.transforms, batch_size=settings.batch_size, workers=settings.workers)
     amp = parts.train.amp if parts.train else "off"
 
@@ -177,13 +176,13 @@ def _agreed_classes(config: Config, datasets: Mapping[str, Dataset], names: Sequ
     return classes
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, where: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError("device", f'"{name}" cannot be used: {str(error).splitlines()[0]}') from error
+        raise ConfigError(where, f'"{name}" cannot be used: {str(error).splitlines()[0]}') from error
 
 
 def _versions(catalog: Catalog) -> dict[str, str]:

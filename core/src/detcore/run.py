@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from detcore.assemble import Parts, build, class_flow, evaluation, load, load_checkpoint, prepare
+from detcore.assemble import Parts, Strings, build, class_flow, evaluation, load, load_checkpoint, prepare
 from detcore.build import plan
 from detcore.config import Config
 from detcore.errors import CheckpointError, ConfigError
@@ -17,8 +17,6 @@ from detcore.recipe import Recipe
 from detcore.runner import checkpoint as checkpoints
 from detcore.runner.train import train as run_to_the_end
 from detcore.schema import schema_of
-
-Strings = Sequence[str]
 
 
 def train(
@@ -53,19 +51,13 @@ def train(
 
 
 def evaluate(
-    source: str,
-    checkpoint: str,
-    *,
-    sets: Strings = (),
-    swaps: Strings = (),
-    work_dir: str | None = None,
-    device: str | None = None,
+    source: str, checkpoint: str, *, sets: Strings = (), swaps: Strings = (), device: str | None = None
 ) -> Mapping[str, float]:
     """Score a checkpoint on the validation data of a config; see :func:`train`."""
     config, catalog = load(source, sets, swaps)
     parts = build(config, catalog, device, wanted=("model", "val"))
     load_checkpoint(parts, Path(checkpoint))
-    return report(evaluation(parts)(parts.model), Path(work_dir) if work_dir else None)
+    return report(evaluation(parts)(parts.model))
 
 
 def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
@@ -86,7 +78,7 @@ def schema() -> dict[str, Any]:
     return schema_of(discover(), Recipe)
 
 
-def report(metrics: Mapping[str, float], folder: Path | None) -> Mapping[str, float]:
+def report(metrics: Mapping[str, float], folder: Path | None = None) -> Mapping[str, float]:
     """Say how it ended."""
     for name, value in metrics.items():
         print(f"{name:>12} {value:.4f}")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ import attrs
 import filelock
 import platformdirs
 from torch import nn
+from torch.hub import download_url_to_file
 
 from detcore.catalog import WEIGHT_SOURCE, Catalog
-from detcore.errors import CheckpointError, ConfigError
+from detcore.errors import CheckpointError, ConfigError, UserError, one_line
 from detcore.loading import LoadReport, load_state, read_weights
-
-_CHUNK = 1 << 20
 
 
 @attrs.frozen
@@ -56,18 +54,31 @@ def load(module: nn.Module, spec: Any, where: str, catalog: Catalog) -> LoadRepo
         UserError: The source is unknown, the file is missing or not the one that ``sha256`` means, nothing fits.
     """
     source = parse(spec, where)
-    scheme, separator, name = source.address.partition("://")
-    if separator and scheme not in ("http", "https", "file"):
-        weights = catalog.find(WEIGHT_SOURCE, scheme, where).obj(name)
-        return load_state(module, weights, where, prefix=source.prefix)
-    path = Path(name if scheme == "file" else source.address).expanduser()
-    if scheme in ("http", "https") and separator:
+    scheme, _, name = source.address.rpartition("://")
+    try:
+        if scheme in ("", "file", "http", "https"):
+            tensors = read_weights(_file(source, where))
+        else:
+            tensors = catalog.find(WEIGHT_SOURCE, scheme, where).obj(name)
+    except UserError as error:
+        if error.where == where:
+            raise
+        raise type(error)(where, ": ".join(filter(None, (error.where, error.found))), error.fix) from error
+    except Exception as error:  # of a plugin's source
+        raise CheckpointError(where, f"{source.address}: {one_line(error)}") from error
+    return load_state(module, tensors, where, prefix=source.prefix)
+
+
+def _file(source: Source, where: str) -> Path:
+    if source.address.startswith(("http://", "https://")):
         path = download(source, where)
-    elif not path.is_file():
+    else:
+        path = Path(source.address.removeprefix("file://")).expanduser()
+    if not path.is_file():
         raise ConfigError(where, f"{path} does not exist", _wanted(source, path))
     if source.sha256 and digest(path) != source.sha256:
         raise ConfigError(where, f"{path} has the sha256 {digest(path)}", f"Wanted {source.sha256}.")
-    return load_state(module, read_weights(path), where, prefix=source.prefix)
+    return path
 
 
 def download(source: Source, where: str) -> Path:
@@ -75,26 +86,14 @@ def download(source: Source, where: str) -> Path:
     key = hashlib.sha256(source.address.encode()).hexdigest()[:16]
     folder = platformdirs.user_cache_path("detcore") / "weights" / key
     path = folder / (source.address.rstrip("/").rpartition("/")[2] or "weights")
-    folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / "lock"):
-        if path.is_file():
-            return path
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with urllib.request.urlopen(source.address) as response, part.open("wb") as file:
-                while chunk := response.read(_CHUNK):
-                    file.write(chunk)
-        except (OSError, ValueError) as error:  # URLError is an OSError
-            part.unlink(missing_ok=True)
-            reason = getattr(error, "reason", error)
-            raise CheckpointError(
-                where, f"{source.address} cannot be fetched: {reason}", _wanted(source, path)
-            ) from error
-        if source.sha256 and digest(part) != source.sha256:
-            found = digest(part)
-            part.unlink()
-            raise CheckpointError(where, f"{source.address} has the sha256 {found}", f"Wanted {source.sha256}.")
-        part.replace(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / "lock"):
+            if not path.is_file():
+                download_url_to_file(source.address, str(path), source.sha256 or None, progress=False)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: another hash; nothing is kept
+        found = f"{source.address} cannot be fetched: {one_line(error)}"
+        raise CheckpointError(where, found, _wanted(source, path)) from error
     return path
 
 

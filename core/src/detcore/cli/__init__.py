@@ -21,6 +21,11 @@ def main(args: Sequence[str] | None = None) -> None:
         for each in error.errors if isinstance(error, Problems) else (error,):
             click.echo(str(each), err=True)
         code = 2
+    except OSError as error:  # a folder that cannot be made, a file that cannot be written
+        if error.filename is None:
+            raise
+        click.echo(f"{error.filename}: {error.strerror}", err=True)
+        code = 2
     except click.ClickException as error:
         error.show()
         code = error.exit_code

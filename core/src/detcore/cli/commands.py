@@ -62,7 +62,6 @@ def train(**options: Any) -> None:
 @config
 @click.argument("checkpoint")
 @overrides
-@work_dir
 @device
 def evaluate(**options: Any) -> None:
     """Evaluate CHECKPOINT on the validation data of CONFIG.
@@ -147,7 +146,7 @@ def plugins(name: str | None, broken: bool) -> None:
 
 
 @group.command()
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; by default the terminal.")
+@click.option("--output", type=click.Path(path_type=Path), help="A file; by default the terminal.")
 def schema(output: Path | None) -> None:
     """Write a JSON Schema of all that is installed, so that editors complete and check the TOML.
 

@@ -129,9 +129,13 @@ def code_lines(path: Path) -> int:
     )
 
 
+LINES = 4050
+"""docs/decisions/0005 says why it is more than 3,500. It may fall; what would raise it has to say why there."""
+
+
 def test_core_stays_small() -> None:
     files = [path for path in CORE.rglob("*.py") if not {"_configs", "_templates"} & set(path.parts)]
-    assert sum(code_lines(path) for path in files if path.name != "testing.py") <= 3500
+    assert sum(code_lines(path) for path in files if path.name != "testing.py") <= LINES
 
 
 def test_requirements_list_core_and_every_plugin() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import attrs
 import torch
 from detcore.errors import ConfigError
 from detcore.interfaces import (
@@ -257,3 +258,10 @@ class Root:
 
 
 FLOW = Flow().having("classes (a.toml: classes)", num_classes=5)
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """An attrs class, whose hints stand on the class."""
+
+    rate: float

@@ -8,7 +8,7 @@ from typing import Any
 import build_parts
 import pytest
 import torch
-from detcore import components
+from detcore import components, signature
 from detcore.build import Plan, plan
 from detcore.catalog import Catalog, Component, Entry
 from detcore.config import load
@@ -284,3 +284,12 @@ def test_a_hint_that_exists_only_for_the_checker_is_a_component_error(
         ComponentError, match=r"a\.toml: neck\.type: neck Numbers: its annotations cannot be resolved: .*Missing"
     ):
         planned('neck={type="Numbers"}')
+
+
+def test_a_subclass_of_an_attrs_class_has_the_hints_of_its_own_constructor() -> None:
+    class Child(build_parts.Record):
+        def __init__(self, *, width: int = 1) -> None:
+            super().__init__(rate=0.5)
+
+    assert signature.read(Child, catalog().kind_of).parameters["width"].hint is int
+    assert signature.read(build_parts.Record, catalog().kind_of).parameters["rate"].hint is float

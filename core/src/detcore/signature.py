@@ -102,7 +102,7 @@ def read(
 
 def _hints(target: Callable[..., Any], foreign: bool) -> dict[str, Any]:
     annotated: Any = target
-    if not (isinstance(target, type) and attrs.has(target)):  # attrs keeps them on the class
+    if not (isinstance(target, type) and "__attrs_attrs__" in vars(target)):  # attrs keeps them on the class
         annotated = inspect.unwrap(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
     try:
         return typing.get_type_hints(annotated, include_extras=True)

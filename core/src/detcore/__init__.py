@@ -19,13 +19,9 @@ __version__ = "0.1.0"
 __all__ = ["Component", "Kind", "Namespace", "hookimpl", "load_config", "load_dataset", "load_detector"]
 
 _HOMES = {
-    "Component": "catalog",
-    "Kind": "catalog",
-    "Namespace": "catalog",
     "hookimpl": "hookspecs",
-    "load_config": "run",
-    "load_dataset": "run",
-    "load_detector": "run",
+    **dict.fromkeys(("Component", "Kind", "Namespace"), "catalog"),
+    **dict.fromkeys(("load_config", "load_dataset", "load_detector"), "run"),
 }
 
 

@@ -34,22 +34,18 @@ _INTERFACES = {
     "activation": ("Activation", 0, "activations"),
 }
 
-_COMPONENTS = {
-    "dense_head": {"ComposedHead": "heads.dense:ComposedHead"},
-    "roi_stage": {"RoIStage": "heads.roi:RoIStage"},
-    "roi_head": {"ComposedRoIHead": "heads.roi:ComposedRoIHead"},
-    "detector": {"OneStage": "detectors:OneStage", "TwoStage": "detectors:TwoStage"},
-    "norm": {name: f"layers:{name}" for name in ("BN", "SyncBN", "GN", "LN")},
-    "schedule": {name: f"schedules:{name}" for name in ("LinearWarmup", "MultiStep", "Cosine")},
-    "transform": {"Sanitize": "data:Sanitize"},
-}
+_ACTIVATIONS = ("ReLU", "LeakyReLU", "SiLU", "GELU", "ELU", "Hardswish", "Mish", "Sigmoid", "Identity")
 
-_TORCH = {
-    "conv": {"Conv2d": "torch.nn:Conv2d"},
-    "activation": {
-        name: f"torch.nn:{name}"
-        for name in ("ReLU", "LeakyReLU", "SiLU", "GELU", "ELU", "Hardswish", "Mish", "Sigmoid", "Identity")
-    },
+_COMPONENTS = {
+    "dense_head": ["detcore.heads.dense:ComposedHead"],
+    "roi_stage": ["detcore.heads.roi:RoIStage"],
+    "roi_head": ["detcore.heads.roi:ComposedRoIHead"],
+    "detector": ["detcore.detectors:OneStage", "detcore.detectors:TwoStage"],
+    "norm": [f"detcore.layers:{name}" for name in ("BN", "SyncBN", "GN", "LN")],
+    "schedule": [f"detcore.schedules:{name}" for name in ("LinearWarmup", "MultiStep", "Cosine")],
+    "transform": ["detcore.data:Sanitize"],
+    "conv": ["torch.nn:Conv2d"],
+    "activation": [f"torch.nn:{name}" for name in _ACTIVATIONS],
 }
 
 
@@ -65,11 +61,10 @@ def detcore_components() -> Sequence[Component | Namespace | Kind]:
         Kind("optimizer", "torch.optim:Optimizer", 1, "given the parameters"),
         Kind("transform", "torchvision.transforms.v2:Transform", 0, "an image and its target to the same"),
         *(
-            Component(kind, name, f"detcore.{target}")
-            for kind, names in _COMPONENTS.items()
-            for name, target in names.items()
+            Component(kind, target.partition(":")[2], target)
+            for kind, targets in _COMPONENTS.items()
+            for target in targets
         ),
-        *(Component(kind, name, target) for kind, names in _TORCH.items() for name, target in names.items()),
         Namespace("optimizer", "torch.optim", "torch.optim:Optimizer"),
         Namespace("transform", "torchvision.transforms.v2", "torchvision.transforms.v2:Transform"),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import importlib_metadata
 
@@ -46,7 +46,7 @@ def installed(group: str) -> list[Point]:
 
 def listed(source: Iterable[importlib_metadata.EntryPoint]) -> list[Point]:
     """Core's first, then by distribution and name, so that the order does not depend on the file system."""
-    points = [Point(*_name_and_version(point.dist), point) for point in source]
+    points = [Point(canonical(each.dist.name), each.dist.version, each) for each in source if each.dist]
     return sorted(points, key=lambda each: (each.distribution != "detcore", each.distribution, each.point.name))
 
 
@@ -58,11 +58,3 @@ def blocked_by_environment() -> set[str]:
 def canonical(distribution: str) -> str:
     """The normalised name of a distribution (PyPA, "Names and normalization")."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-def _name_and_version(dist: Any) -> tuple[str, str]:
-    """From the head of the metadata: ``dist.name`` would parse all of it."""
-    text = (dist.read_text("METADATA") or "") if hasattr(dist, "read_text") else ""
-    fields = dict(line.partition(": ")[::2] for line in text.partition("\n\n")[0].splitlines())
-    name, version = fields.get("Name"), fields.get("Version")
-    return (canonical(name), version.strip()) if name and version else (canonical(dist.name), dist.version)

@@ -46,8 +46,17 @@ def installed(group: str) -> list[Point]:
 
 def listed(source: Iterable[importlib_metadata.EntryPoint]) -> list[Point]:
     """Core's first, then by distribution and name, so that the order does not depend on the file system."""
-    points = [Point(canonical(each.dist.name), each.dist.version, each) for each in source if each.dist]
+    points = [Point(*_name_and_version(each.dist), each) for each in source if each.dist]
     return sorted(points, key=lambda each: (each.distribution != "detcore", each.distribution, each.point.name))
+
+
+def _name_and_version(dist: importlib_metadata.Distribution) -> tuple[str, str]:
+    """From the head of the metadata: ``dist.name`` and ``dist.version`` parse all of it, each time."""
+    head = (dist.read_text("METADATA") or "").partition("\n\n")[0]
+    fields = dict(line.partition(": ")[::2] for line in head.splitlines())
+    if fields.get("Name") and fields.get("Version"):
+        return canonical(fields["Name"]), fields["Version"].strip()
+    return canonical(dist.name), dist.version
 
 
 def blocked_by_environment() -> set[str]:

@@ -48,7 +48,7 @@ def text(table: Mapping[str, Mapping[str, str]]) -> str:
 def _declared(project: Path) -> Iterator[Any]:
     """What quacks like the entry points that a pyproject.toml declares."""
     table = tomli.loads(project.read_text(encoding="utf-8"))["project"]
-    distribution = SimpleNamespace(name=table["name"], version="")
+    distribution = SimpleNamespace(name=table["name"], version="", read_text=lambda _: None)
     for name, module in table.get("entry-points", {}).get("detcore", {}).items():
         load = functools.partial(_import_from, str(project.parent / "src"), module)
         yield SimpleNamespace(name=name, dist=distribution, load=load)

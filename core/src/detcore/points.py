@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import importlib_metadata
 
@@ -50,7 +50,7 @@ def listed(source: Iterable[importlib_metadata.EntryPoint]) -> list[Point]:
     return sorted(points, key=lambda each: (each.distribution != "detcore", each.distribution, each.point.name))
 
 
-def _name_and_version(dist: importlib_metadata.Distribution) -> tuple[str, str]:
+def _name_and_version(dist: Any) -> tuple[str, str]:
     """From the head of the metadata: ``dist.name`` and ``dist.version`` parse all of it, each time."""
     head = (dist.read_text("METADATA") or "").partition("\n\n")[0]
     fields = dict(line.partition(": ")[::2] for line in head.splitlines())

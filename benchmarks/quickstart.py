@@ -11,6 +11,7 @@ torchvision's.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import tempfile
 import time
@@ -54,7 +55,7 @@ class Peer(Detector):
         anchors = AnchorGenerator(tuple((stride,) for stride in strides), ((1.0,),) * len(strides))
         self.net = FCOS(backbone, num_classes, anchor_generator=anchors, nms_thresh=0.6, score_thresh=0.05)
         self.net.head = FCOSHead(channels, 1, num_classes, convs)
-        norm = lambda width: nn.GroupNorm(groups, width)  # noqa: E731
+        norm = functools.partial(nn.GroupNorm, groups)
         self.net.head.classification_head = FCOSClassificationHead(channels, 1, num_classes, convs, norm_layer=norm)
         self.net.head.regression_head = FCOSRegressionHead(channels, 1, convs, norm_layer=norm)
         self.net.transform = nn.Identity()

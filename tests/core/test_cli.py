@@ -20,6 +20,7 @@ from detcore import points
 from detcore.cli import group, main
 from detcore.config.dump import spell
 from detcore.errors import ConfigError, Problems
+from fake_points import Dist, Point
 
 BASE = """
 [model]
@@ -92,22 +93,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setitem(sys.modules, "detcore.run", module)
     monkeypatch.setattr(detcore, "run", module, raising=False)
     return calls
-
-
-@frozen
-class Dist:
-    name: str
-    version: str = "1.0"
-
-    def read_text(self, file: str) -> str:
-        return f"Metadata-Version: 2.1\nName: {self.name}\nVersion: {self.version}\n\nName: not this"
-
-
-@frozen
-class Point:
-    name: str
-    dist: Dist
-    load: Callable[[], Any]
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, *commands: Point) -> None:

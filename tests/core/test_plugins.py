@@ -13,27 +13,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from attrs import frozen
 from detcore import Component, Kind, Namespace, hookimpl
 from detcore.catalog import KNOWN, PLUGIN, Catalog
 from detcore.errors import ConfigError, PluginError
 from detcore.plugins import discover, resolve_dist
-
-
-@frozen
-class Dist:
-    name: str
-    version: str = "1.0"
-
-    def read_text(self, file: str) -> str:
-        return f"Metadata-Version: 2.1\nName: {self.name}\nVersion: {self.version}\n\nName: not this"
-
-
-@frozen
-class Point:
-    name: str
-    dist: Dist
-    load: Callable[[], Any]
+from fake_points import Dist, Point
 
 
 def plugin(*records: Any, name: str = "nets", dist: str = "acme", **hooks: Callable[[], Any]) -> Point:

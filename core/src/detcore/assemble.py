@@ -15,7 +15,7 @@ from detcore.config import Config, dump, fold_graph, read_graph
 from detcore.data import Loader
 from detcore.errors import CheckpointError, ConfigError, DataError
 from detcore.interfaces import Dataset, Detector, Flow
-from detcore.loading import load_weights, read
+from detcore.loading import load_state, read, weights_in
 from detcore.plugins import discover, resolve_dist
 from detcore.preprocess import Preprocess
 from detcore.recipe import Recipe, TrainSettings, ValSettings
@@ -63,7 +63,7 @@ def build(config: Config, catalog: Catalog, device: str | None = None, *, wanted
     if missing:
         raise ConfigError(config.table.where(), f"says nothing of {', '.join(missing)}", "This command needs it.")
     names = checked.build("classes")
-    flow = class_flow(config, names) if names is not None else Flow()
+    flow = class_flow(config, names)
     splits = {key: checked.build(key, flow) if key in wanted or key == "val" else None for key in ("train", "val")}
     classes = _agreed_classes(config, {key: split.dataset for key, split in splits.items() if split}, names)
     torch.manual_seed(checked.build("seed"))
@@ -119,12 +119,13 @@ def prepare(parts: Parts, folder: Path) -> Run:
 
 def load_checkpoint(parts: Parts, path: Path) -> None:
     """The weights of a checkpoint into the model; its classes must be the config's."""
-    meta = read(path).get("meta")
+    content = read(path)
+    meta = content.get("meta")
     classes = meta.get("classes") if isinstance(meta, Mapping) else None  # a file of bare weights names none
     if classes and list(classes) != list(parts.classes):
         found = f"was trained on the classes {', '.join(classes)}, the config has {', '.join(parts.classes)}"
         raise CheckpointError(str(path), found)
-    loaded = load_weights(parts.model, path)
+    loaded = load_state(parts.model, weights_in(content, str(path)), str(path))
     if not loaded.complete:
         raise CheckpointError(str(path), f"is of another architecture: {loaded}")
 
@@ -143,8 +144,13 @@ def evaluation(parts: Parts) -> Any:
     return evaluate
 
 
-def class_flow(config: Config, classes: Sequence[str]) -> Flow:
-    """What flows into data and model where the config names the classes; where the data does, only their number."""
+def class_flow(config: Config, classes: Sequence[str] | None) -> Flow:
+    """What flows into data and model where the config names the classes; where the data does, only their number.
+
+    None is "not known yet": nothing flows.
+    """
+    if classes is None:
+        return Flow()
     if "classes" not in config.table:
         return Flow().having("the data's list of classes", num_classes=len(classes))
     source = f"classes ({config.table.where('classes')})"

@@ -118,13 +118,17 @@ def read(path: Path) -> dict[str, Any]:
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a checkpoint, or of a bare state dict, by name; see :func:`read`."""
-    content = read(path)
+    return weights_in(read(path), str(path))
+
+
+def weights_in(content: Mapping[str, Any], where: str) -> Mapping[str, Tensor]:
+    """The tensors of what :func:`read` gave, by name. Raises CheckpointError where there is none."""
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = content[key]
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise CheckpointError(str(path), "holds no weights")
+        raise CheckpointError(where, "holds no weights")
     return tensors
 
 

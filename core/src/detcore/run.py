@@ -101,8 +101,7 @@ def load_dataset(source: str, split: str = "val", *, sets: Strings = (), swaps: 
     checked = plan(config, catalog, Recipe)
     if split not in ("train", "val") or split not in checked:
         raise ConfigError(config.table.where(), f"says nothing of {split}")
-    names = checked.build("classes")
-    dataset: Dataset = checked.build(split, class_flow(config, names) if names is not None else None).dataset
+    dataset: Dataset = checked.build(split, class_flow(config, checked.build("classes"))).dataset
     return dataset
 
 

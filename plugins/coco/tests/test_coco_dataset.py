@@ -331,44 +331,12 @@ def test_a_missing_annotation_file_is_an_error(case):
     assert case.plain(caught.value) == "FILE: cannot be read: No such file or directory. Check the path."
 
 
-def save(path, mode="RGB", form="PNG", **options):
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8))
-    image = Image.new("I;16", (40, 30), 65535) if mode == "I;16" else noise.convert(mode)
-    image.save(path, form, **options)
-
-
-PNGS = [(mode, "PNG") for mode in ("L", "LA", "RGBA", "P", "I;16", "1")]
-
-
-@pytest.mark.parametrize(("mode", "form"), [*PNGS, ("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "WEBP"), ("P", "GIF")])
-def test_every_kind_of_image_comes_as_rgb(case, mode, form):
-    save(case.images / "a.png", mode, form)
-    image = case.dataset()[1][0]
-    assert image.shape == (3, 30, 40)
-    assert image.dtype == torch.uint8
-    if mode == "I;16":
-        assert image.unique().tolist() == [255]
-
-
-@pytest.mark.parametrize(
-    ("form", "length", "reason"),
-    [
-        ("JPEG", 700, "not a sound image: image file is truncated"),
-        ("JPEG", -2, "not a sound image: image file is truncated"),
-        ("PNG", 700, "not a sound image: image file is truncated"),
-        ("PNG", 20, "not a sound image: "),
-        ("PNG", 0, "not an image, or of an unknown format. "),
-    ],
-)
-def test_a_broken_image_is_an_error_or_black_and_reported(case, form, length, reason):
+def test_a_broken_image_is_an_error_or_black_and_reported(case):
     path = case.images / "a.png"
-    save(path, form=form)
-    path.write_bytes(path.read_bytes()[:length])
+    path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DataError) as caught:
         case.dataset()[1]
-    message = case.plain(caught.value)
-    assert message.startswith(f"IMAGES/a.png: {reason}")
-    assert message.endswith("Replace the file.")
+    assert case.plain(caught.value) == "IMAGES/a.png: not a sound image: image file is truncated. Replace the file."
     dataset = case.dataset(invalid="skip")
     image, target = dataset[1]
     assert image.shape == (3, 30, 40)

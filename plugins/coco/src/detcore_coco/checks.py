@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,6 @@ import numpy.typing as npt
 from detcore.errors import DataError
 from detcore.report import Flaw
 
-from detcore_coco.images import missing
 from detcore_coco.outlines import problem
 from detcore_coco.reading import AnnotationRow, CategoryRow, ImageRow, OutlinedRow, Rle
 
@@ -88,7 +88,7 @@ def image_findings(images: Sequence[ImageRow], folder: Path) -> Iterator[Finding
     sizes = np.array([(image.width, image.height) for image in images]).reshape(-1, 2)
     flat = np.flatnonzero((sizes <= 0).any(1))
     yield Finding("image without size", flat, lambda row: f"width {images[row].width}, height {images[row].height}")
-    absent = np.array(missing(folder, [image.file_name for image in images]), np.int64)
+    absent = np.array(_missing(folder, [image.file_name for image in images]), np.int64)
     yield Finding("missing image file", absent, lambda row: f"there is no file {folder / images[row].file_name}")
 
 
@@ -167,6 +167,20 @@ def settle(
 def _rows_of(ids: Iterator[int], known: Sequence[int], count: int) -> Ints:
     row_of: Mapping[int, int] = {id_: row for row, id_ in reversed([*enumerate(known)])}
     return np.fromiter((row_of.get(id_, -1) for id_ in ids), np.int64, count)
+
+
+def _missing(folder: Path, names: Sequence[str]) -> list[int]:
+    """Which of the files ``names`` are not in ``folder``, as rows; asks once per folder, not once per file."""
+    listings = {parent: _listing(folder / parent) for parent in {os.path.dirname(name) for name in names}}
+    absent = (row for row, name in enumerate(names) if os.path.basename(name) not in listings[os.path.dirname(name)])
+    return [row for row in absent if not (folder / names[row]).is_file()]  # a file system may ignore upper case
+
+
+def _listing(folder: Path) -> set[str]:
+    try:
+        return {*os.listdir(folder)}
+    except OSError:
+        return set()
 
 
 def _any(wrong: Bools) -> Bools:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from detcore.errors import DataError, did_you_mean
+from detcore.images import read_image
 from detcore.interfaces import ClassNames
 from detcore.report import Flaw, summarize
 from torch import Tensor
@@ -26,7 +27,6 @@ from detcore_coco.checks import (
     settle,
     tabulate,
 )
-from detcore_coco.images import read_image
 from detcore_coco.outlines import Outlines, flatten
 from detcore_coco.reading import CategoryRow, CocoFile, ImageRow, OutlinedFile, OutlinedRow, read
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from detcore.errors import DataError
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from detcore.errors import DataError
 
 
 def read_image(path: Path, exif: bool = False) -> Tensor:
@@ -46,17 +45,3 @@ def _decode(file: BinaryIO, path: Path, exif: bool) -> Tensor:
     if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off instead of scaling
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
-
-
-def missing(folder: Path, names: Sequence[str]) -> list[int]:
-    """Which of the files ``names`` are not in ``folder``, as rows; asks once per folder, not once per file."""
-    listings = {parent: _listing(folder / parent) for parent in {os.path.dirname(name) for name in names}}
-    absent = (row for row, name in enumerate(names) if os.path.basename(name) not in listings[os.path.dirname(name)])
-    return [row for row in absent if not (folder / names[row]).is_file()]  # a file system may ignore upper case
-
-
-def _listing(folder: Path) -> set[str]:
-    try:
-        return {*os.listdir(folder)}
-    except OSError:
-        return set()

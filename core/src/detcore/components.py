@@ -35,6 +35,7 @@ _INTERFACES = {
 }
 
 _ACTIVATIONS = ("ReLU", "LeakyReLU", "SiLU", "GELU", "ELU", "Hardswish", "Mish", "Sigmoid", "Identity")
+_SCHEDULES = ("LinearWarmup", "MultiStep", "Constant", "Cosine", "Poly", "OneCycle")
 
 _COMPONENTS = {
     "dense_head": ["detcore.heads.dense:ComposedHead"],
@@ -42,7 +43,7 @@ _COMPONENTS = {
     "roi_head": ["detcore.heads.roi:ComposedRoIHead"],
     "detector": ["detcore.detectors:OneStage", "detcore.detectors:TwoStage"],
     "norm": [f"detcore.layers:{name}" for name in ("BN", "SyncBN", "GN", "LN")],
-    "schedule": [f"detcore.schedules:{name}" for name in ("LinearWarmup", "MultiStep", "Cosine")],
+    "schedule": [f"detcore.schedules:{name}" for name in _SCHEDULES],
     "transform": ["detcore.data:Sanitize"],
     "conv": ["torch.nn:Conv2d"],
     "activation": [f"torch.nn:{name}" for name in _ACTIVATIONS],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from detcore.errors import DataError
-from detcore.images import read_image
+from detcore.images import read_image, read_sized_image
 from PIL import Image
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8))
@@ -66,3 +66,15 @@ def test_exif_orientation_is_followed_on_request_only(tmp_path: Path) -> None:
     turned.save(tmp_path / "a.jpg", exif=exif)
     assert read_image(tmp_path / "a.jpg").shape == (3, 40, 30)
     assert read_image(tmp_path / "a.jpg", exif=True).shape == (3, 30, 40)
+
+
+@pytest.mark.parametrize(
+    ("size", "fix"), [((30, 41), "Mend either of them."), ((40, 30), "Is it turned by EXIF? Set exif = true.")]
+)
+def test_an_image_of_another_size_than_announced_is_an_error(tmp_path: Path, size: tuple[int, int], fix: str) -> None:
+    NOISE.save(tmp_path / "a.png")
+    assert read_sized_image(tmp_path / "a.png", (30, 40)).shape == (3, 30, 40)
+    with pytest.raises(DataError) as caught:
+        read_sized_image(tmp_path / "a.png", size)
+    sizes = f"the image is 40 x 30 (width x height), its annotations are for {size[1]} x {size[0]}"
+    assert str(caught.value) == f"{tmp_path / 'a.png'}: {sizes}. {fix}"

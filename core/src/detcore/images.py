@@ -32,6 +32,21 @@ def read_image(path: Path, exif: bool = False) -> Tensor:
         raise DataError(str(path), f"cannot be read: {error.strerror or error}", "Check the file.") from error
 
 
+def read_sized_image(path: Path, size: tuple[int, int], exif: bool = False) -> Tensor:
+    """The same, of an image that its annotations say to be of ``size`` (height, width).
+
+    Raises:
+        DataError: It is of another size; or as above.
+    """
+    image = read_image(path, exif)
+    (height, width), found = size, image.shape[-2:]
+    if found != (height, width):
+        fix = "Is it turned by EXIF? Set exif = true." if found == (width, height) else "Mend either of them."
+        sizes = f"the image is {found[1]} x {found[0]} (width x height), its annotations are for {width} x {height}"
+        raise DataError(str(path), sizes, fix)
+    return image
+
+
 def _decode(file: BinaryIO, path: Path, exif: bool) -> Tensor:
     try:
         image: Image.Image = Image.open(file)

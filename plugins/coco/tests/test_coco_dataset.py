@@ -358,7 +358,7 @@ def test_an_image_of_another_size_is_an_error(case):
     with pytest.raises(DataError) as caught:
         case.dataset()[1]
     sizes = "the image is 41 x 30 (width x height), its annotations are for 40 x 30"
-    assert case.plain(caught.value) == f"IMAGES/a.png (image 7): {sizes}. Mend either of them."
+    assert case.plain(caught.value) == f"IMAGES/a.png: {sizes}. Mend either of them."
 
 
 def test_exif_orientation_is_followed_on_request_only(case):

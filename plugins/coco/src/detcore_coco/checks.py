@@ -10,8 +10,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 import numpy.typing as npt
-from detcore.errors import DataError
-from detcore.report import Flaw
+from detcore.report import Finding
 
 from detcore_coco.outlines import problem
 from detcore_coco.reading import AnnotationRow, CategoryRow, ImageRow, OutlinedRow, Rle
@@ -22,23 +21,6 @@ Floats = npt.NDArray[np.float64]
 
 ROUNDING = 1.0
 """Pixels by which a box may stand out over the image's edge, as rounded boxes do; it is left as it is written."""
-
-
-@attrs.frozen(eq=False)
-class Finding:
-    """Rows that have the same thing wrong with them.
-
-    Attributes:
-        kind: In a few words.
-        rows: Which rows.
-        what: Says of a row what was found.
-        action: What ``invalid = "skip"`` does about it.
-    """
-
-    kind: str
-    rows: Ints
-    what: Callable[[int], str]
-    action: str = "dropped"
 
 
 @attrs.frozen(eq=False)
@@ -131,37 +113,6 @@ def outline_findings(rows: Sequence[OutlinedRow], sizes: Floats, polygons: bool)
         elif what := problem(annotation.segmentation, (height, width)):
             found[row] = what
     yield Finding("unusable outline", np.array([*found], np.int64), found.__getitem__)
-
-
-def settle(
-    findings: Iterator[Finding], where: Callable[[int], str], count: int, skip: bool, report: list[Flaw]
-) -> Bools:
-    """Raise for the first finding, or note them all.
-
-    Args:
-        findings: What is wrong.
-        where: Says of a row where it is.
-        count: Number of rows.
-        skip: Note instead of raising.
-        report: Takes the notes.
-
-    Returns:
-        (count,) which rows stay.
-
-    Raises:
-        DataError: Something is wrong and ``skip`` is not set.
-    """
-    stay = np.ones(count, np.bool_)
-    for finding in findings:
-        rows = finding.rows.tolist()
-        if rows and not skip:
-            more = f"it and {len(rows) - 1} more like it" if len(rows) > 1 else "it"
-            fix = f'Mend it, or set invalid = "skip": {more} will be {finding.action} and reported.'
-            raise DataError(where(rows[0]), finding.what(rows[0]), fix)
-        report.extend(Flaw(where(row), finding.what(row), finding.action, finding.kind) for row in rows)
-        if finding.action == "dropped":
-            stay[finding.rows] = False
-    return stay
 
 
 def _rows_of(ids: Iterator[int], known: Sequence[int], count: int) -> Ints:

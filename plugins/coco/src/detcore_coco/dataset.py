@@ -10,9 +10,9 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from detcore.errors import DataError, did_you_mean
-from detcore.images import read_image
+from detcore.images import read_sized_image
 from detcore.interfaces import ClassNames
-from detcore.report import Flaw, summarize
+from detcore.report import Flaw, settle, summarize
 from torch import Tensor
 from torchvision import tv_tensors
 
@@ -24,7 +24,6 @@ from detcore_coco.checks import (
     annotation_findings,
     image_findings,
     outline_findings,
-    settle,
     tabulate,
 )
 from detcore_coco.outlines import Outlines, flatten
@@ -107,7 +106,8 @@ class CocoDataset:
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
         target = self.annotations(index)
         try:
-            return tv_tensors.Image(self._image(index)), target
+            path = self.folder / str(self._names[index])
+            return tv_tensors.Image(read_sized_image(path, self.size(index), self.exif)), target
         except DataError as error:
             if self.invalid == "fail":
                 raise
@@ -146,16 +146,6 @@ class CocoDataset:
 
     def _rows(self, index: int) -> Ints:
         return np.arange(*self._offsets[index : index + 2])
-
-    def _image(self, index: int) -> Tensor:
-        path = self.folder / str(self._names[index])
-        image = read_image(path, self.exif)
-        (height, width), found = self.size(index), image.shape[-2:]
-        if found != (height, width):
-            fix = "Is it turned by EXIF? Set exif = true." if found == (width, height) else "Mend either of them."
-            sizes = f"the image is {found[1]} x {found[0]} (width x height), its annotations are for {width} x {height}"
-            raise DataError(f"{path} (image {self.image_ids[index]})", sizes, fix)
-        return image
 
     def _target(self, index: int, rows: Ints) -> dict[str, Any]:
         size, corner = self.size(index), self._boxes[rows, :2]

@@ -229,17 +229,24 @@ class Plan:
         return self.root.children.get(key) is not None or key in self.root.values
 
     def build(self, key: str, flow: Flow | None = None) -> Any:
-        """What the top-level ``key`` becomes; its default where the config says nothing.
+        """What ``key`` (``model``, or ``val.transforms`` of a section alone) becomes.
+
+        Its default where the config says nothing of it; None where its section is not there.
 
         Raises:
             UserError: A constructor refuses its values, or flowing values contradict the config's.
         """
-        parameter = self.root.parameters[key]
-        if key in self.root.values:
-            return self.root.values[key]
-        if self.root.children.get(key) is None:
+        node, (*sections, name) = self.root, key.split(".")
+        for section in sections:
+            if node.children.get(section) is None:
+                return None
+            node = node.children[section]
+        parameter = node.parameters[name]
+        if name in node.values:
+            return node.values[name]
+        if node.children.get(name) is None:
             return None if parameter.required else parameter.default
-        return self._child(self.root, key, {}, flow or Flow())
+        return self._child(node, name, {}, flow or Flow())
 
     def _build(self, node: Node, flow: Flow) -> Any:
         values = dict(node.values)

@@ -123,7 +123,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 
 def weights_in(content: Mapping[str, Any], where: str) -> Mapping[str, Tensor]:
     """The tensors of what :func:`read` gave, by name. Raises CheckpointError where there is none."""
-    for key in ("model", "state_dict"):
+    for key in ("averaged", "model", "state_dict"):  # averaged weights are those that were evaluated
         if isinstance(content.get(key), Mapping):
             content = content[key]
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}

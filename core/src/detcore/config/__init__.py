@@ -7,7 +7,7 @@ rest and resolves references; ``load`` does both. Nothing here imports torch or 
 from __future__ import annotations
 
 from detcore.config.dump import diff, dump
-from detcore.config.graph import read_graph
+from detcore.config.graph import read_graph, text_graph
 from detcore.config.paths import format_path, parse_path
 from detcore.config.result import Config, fold_graph, load
 from detcore.config.table import Origin, Setting, Table, plain
@@ -25,4 +25,5 @@ __all__ = [
     "parse_path",
     "plain",
     "read_graph",
+    "text_graph",
 ]

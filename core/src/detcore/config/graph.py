@@ -70,6 +70,27 @@ def read_graph(source: str, *, sets: Sequence[str] = (), swaps: Sequence[str] = 
     return Graph(tuple(walk.layers), _plugins(layers), layers)
 
 
+def text_graph(text: str, name: str, *, sets: Sequence[str] = (), swaps: Sequence[str] = ()) -> Graph:
+    """The graph of a config that is no file: TOML as :func:`detcore.config.dump` writes it, without bases.
+
+    Args:
+        text: The TOML.
+        name: What messages call it.
+        sets: As in :func:`read_graph`.
+        swaps: As in :func:`read_graph`.
+
+    Raises:
+        ConfigError: The text is not TOML, an option or ``[plugins]`` is wrong.
+    """
+    try:
+        raw = tomli.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(name, f"not TOML: {error}") from None
+    folder = str(Path.cwd())
+    layers = (Layer(raw, Origin(name), folder), *option_layers(sets, swaps, folder))
+    return Graph((Path(name),), _plugins(layers), layers)
+
+
 @attrs.frozen
 class _Walk:
     """Depth first; each file once, at its first place, after its own bases."""

@@ -241,6 +241,13 @@ class Settings:
         self.epochs, self.zoo = epochs, zoo
 
 
+class Rule:
+    def __init__(self, *, rate: float = 1.0, match: str) -> None:
+        if rate < 0:
+            raise ConfigError("", f"rate {rate} is negative")
+        self.rate, self.match = rate, match
+
+
 class Root:
     """The whole config of these tests."""
 
@@ -250,6 +257,7 @@ class Root:
         model: Detector | None = None,
         neck: Neck | None = None,
         settings: Section[Settings] | None = None,
+        rules: Mapping[str, Section[Rule]] | None = None,
         optimizer: Factory[torch.optim.Optimizer] | None = None,
         transforms: Sequence[Any] = (),
         classes: Sequence[str] | None = None,

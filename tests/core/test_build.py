@@ -160,6 +160,13 @@ def test_everything_absent_has_its_default(planned: Any) -> None:
     assert (empty.build("seed"), empty.build("model"), empty.build("classes")) == (3, None, None)
 
 
+def test_named_sections_are_built_by_name_and_merged_as_any_table(planned: Any) -> None:
+    base = '[rules]\na={match="x", rate=2}\nb={match="y"}'
+    text = '_base_="base.toml"\n[rules]\na={rate=3}\nb={_delete_=true}\nc={_none_=true}\nd={match="w"}'
+    rules = built(planned(text, base=base), "rules")
+    assert {name: (rule.match, rule.rate) for name, rule in rules.items()} == {"a": ("x", 3), "d": ("w", 1)}
+
+
 def refused(planned: Any, text: str, key: str = "model", **files: str) -> str:
     with pytest.raises(UserError) as raised:
         built(planned(text, **files), key)
@@ -188,12 +195,17 @@ MISTAKES = {
     "a table without type": ("neck={width=3}", "a.toml: neck: found a table without `type`, wanted"),
     "a type that is no string": ("neck={type=3}", "a.toml: neck.type: found 3, wanted the name of a neck"),
     "a section that is no table": ("settings=3", "a.toml: settings: found 3, wanted a table"),
+    "named sections that are no table": ("rules=3", "a.toml: rules: found 3, wanted a table"),
+    "a named section that is no table": ("rules={one=3}", "a.toml: rules.one: found 3, wanted a table"),
+    "unknown key in a named section": ('rules={one={match="a", rat=1}}', 'a.toml: rules.one.rat: not a key of rules.one. Did you mean "rate"? It takes: rate, match.'),
+    "missing key in a named section": ("rules={one={}}", 'a.toml: rules.one: "match" of rules.one is missing. It takes str.'),
+    "what a named section refuses": ('rules={one={match="a", rate=-1}}', "a.toml: rules.one: rate -1.0 is negative"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_said_by_file_and_key(planned: Any, text: str, message: str) -> None:
-    key = next(word for word in ("settings", "neck", "optimizer", "model", "seed", "sed") if word in text)
+    key = next(word for word in ("settings", "rules", "neck", "optimizer", "model", "seed", "sed") if word in text)
     assert message in refused(planned, text, "seed" if key == "sed" else key)
 
 

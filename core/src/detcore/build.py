@@ -111,7 +111,7 @@ class _Planner:
             elif parameter is None:
                 self._unknown(table, key, label, read)
             elif parameter.section is not None:
-                self._section(table, key, parameter.section, children)
+                children[key] = self._section(table, key, parameter.section, parameter.named)
             elif parameter.child is not None:
                 children[key] = self._children(table, key, parameter.child)
             elif (
@@ -131,12 +131,15 @@ class _Planner:
             return read.open or key in _RESERVED
         return not table.path and (key in _ALWAYS_READ or (key,) in self.config.read)
 
-    def _section(self, table: Table, key: str, cls: type, children: dict[str, Any]) -> None:
+    def _section(self, table: Table, key: str, cls: type, named: bool) -> Any:
         value = table[key]
+        if isinstance(value, Table) and named:
+            return {name: self._section(value, name, cls, False) for name in value}
         if isinstance(value, Table):
-            children[key] = self.section(value, cls)
-        elif value is not None:
+            return self.section(value, cls)
+        if value is not None:
             self._error(table.where(key), f"found {shown(value)}, wanted a table")
+        return None
 
     def _children(self, table: Table, key: str, child: Child) -> Any:
         value, where = table[key], table.where(key)
@@ -272,7 +275,8 @@ class Plan:
                 row.append(self._build(item, container.flow_to(name, {**known, name: row}, flow)))
             return row
         if isinstance(child, Mapping):
-            return {key: self._build(item, container.flow_to(name, known, flow)) for key, item in child.items()}
+            given = {key: item for key, item in child.items() if item is not None}
+            return {key: self._build(item, container.flow_to(name, known, flow)) for key, item in given.items()}
         return None
 
     def _fill(self, node: Node, parameter: Parameter, flow: Flow, values: dict[str, Any]) -> None:
@@ -351,7 +355,8 @@ def _said_of(node: Node, error: Exception) -> UserError:
     if isinstance(error, UserError):
         name, _, key = error.where.partition(": ")
         own = key if name == getattr(node.call, "__name__", "") else error.where  # the label names it already
-        return type(error)(where, ": ".join(filter(None, (node.label, own, error.found))), error.fix)
+        label = node.label if node.interface else ""  # a section is its address
+        return type(error)(where, ": ".join(filter(None, (label, own, error.found))), error.fix)
     if isinstance(error, ValueError):  # the field's way of refusing a value
         return ConfigError(where, f"{node.label}: {' '.join(str(error).split())}")
     return ComponentError(where, f"{node.label} raised {one_line(error)}")

@@ -59,7 +59,8 @@ def _table(read: signature.Signature, catalog: Catalog) -> dict[str, Any]:
 
 def _parameter(parameter: Parameter, catalog: Catalog) -> dict[str, Any]:
     if parameter.section is not None:
-        return _table(signature.read(parameter.section, catalog.kind_of), catalog)
+        body = _table(signature.read(parameter.section, catalog.kind_of), catalog)
+        return {**_TABLE, "additionalProperties": body} if parameter.named else body
     body = _child(parameter.child, catalog) if parameter.child else signature.json_schema(parameter.hint)
     escape = [{"type": "string", "pattern": r"\$\{"}, {**_TABLE, "patternProperties": {"^_[a-z_]+_$": {}}}]
     return {"anyOf": [body, *escape]} if body else {}

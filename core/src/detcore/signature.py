@@ -46,6 +46,7 @@ class Parameter:
         child: What it takes where it takes components.
         flow: Name of the flowing value it wants, where it is marked.
         section: The class that its table is, where it is a section.
+        named: It is a table of such tables, by name.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Parameter:
     child: Child | None = None
     flow: str | None = None
     section: type | None = None
+    named: bool = False
 
     @property
     def required(self) -> bool:
@@ -122,9 +124,11 @@ def _parameter(
     hint = hints.get(parameter.name, Any)
     alternatives = list(members(hint))
     for member in alternatives:
-        marker = _marker(member)
+        named = get_origin(member) in _MAPPINGS
+        one = get_args(member)[-1] if named else member
+        marker = _marker(one)
         if marker == "section":
-            return Parameter(parameter.name, hint, parameter.default, section=get_args(member)[0])
+            return Parameter(parameter.name, hint, parameter.default, section=get_args(one)[0], named=named)
         if marker:
             plain: Any = Union[tuple(_stripped(each) for each in alternatives)]
             return Parameter(parameter.name, plain, parameter.default, flow=marker)

@@ -11,6 +11,7 @@ import random
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -25,6 +26,7 @@ from torchvision.transforms.v2 import functional as F
 
 from detcore.errors import DataError, UserError
 from detcore.interfaces import Dataset
+from detcore.report import Flaw
 from detcore.structures import Polygons, Targets, clip_boxes
 
 Sample = tuple[Tensor, dict[str, Any]]
@@ -45,6 +47,7 @@ class RawBatch:
         ids: B identifiers, as the dataset names the images.
         targets: The objects, padded to the most that one of the images has; None where the samples have no boxes.
         dropped: How many objects :class:`Sanitize` dropped.
+        flaws: What the dataset had to live with when it read these samples.
     """
 
     images: Sequence[Tensor]
@@ -52,6 +55,7 @@ class RawBatch:
     ids: Sequence[int | str]
     targets: Targets | None = None
     dropped: int = 0
+    flaws: Sequence[Flaw] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -124,39 +128,53 @@ class Sanitize(Transform):  # type: ignore[misc]  # torchvision is not typed
 class Loader:
     """Batches of a dataset, epoch by epoch.
 
-    Workers are started anew for each epoch, so that what a callback changed in a dataset or transform takes effect.
+    Workers keep the dataset and transforms that they were started with: whoever changes one replaces the loader, as
+    ``attrs.evolve(run.loader, transforms=...)`` does.
 
     Attributes:
         dataset: The samples.
         transforms: Called one after the other on (image, target).
-        batch_size: Samples per batch.
+        batch_size: Samples per batch, of all ranks together: a run means the same with any number of them.
         workers: Processes that fetch; 0 fetches in this one. The batches do not depend on it.
+        prefetch: Batches that each worker fetches ahead.
+        persistent: Keep the workers from epoch to epoch.
         shuffle: A new order each epoch; else the dataset's.
         seed: Of order and transforms.
         drop_last: Leave out a last batch that is not full.
         pin: Put images into page-locked memory, for CUDA.
+        rank: Which part of each batch is fetched here.
+        world: How many parts there are.
     """
 
     dataset: Dataset
     transforms: Sequence[Transform] = ()
     batch_size: int = attrs.field(default=1, kw_only=True)
     workers: int = attrs.field(default=0, kw_only=True)
+    prefetch: int = attrs.field(default=2, kw_only=True)
+    persistent: bool = attrs.field(default=False, kw_only=True)
     shuffle: bool = attrs.field(default=False, kw_only=True)
     seed: int = attrs.field(default=0, kw_only=True)
     drop_last: bool = attrs.field(default=False, kw_only=True)
     pin: bool = attrs.field(default=False, kw_only=True)
+    rank: int = attrs.field(default=0, kw_only=True)
+    world: int = attrs.field(default=1, kw_only=True)
+    _order: list[list[Place]] = attrs.field(factory=list, init=False)
 
     def __len__(self) -> int:
-        """Batches per epoch."""
-        samples = len(self.dataset)
-        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+        """Batches per epoch. A last one that has no sample for each rank is left out where batches are shuffled."""
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last and not (self.shuffle and rest < self.world))
 
     def places(self, epoch: int, start: int = 0) -> list[list[Place]]:
-        """Which samples make up each batch of an epoch, from batch ``start`` on."""
+        """Which samples make up this rank's part of each batch of an epoch, from batch ``start`` on.
+
+        A rank without a sample of its own has the first of the batch, a second time.
+        """
         size, samples = self.batch_size, len(self.dataset)
         order = epoch_order(samples, self.seed, epoch) if self.shuffle else range(samples)
         places = [(epoch, position, index) for position, index in enumerate(order)]
-        return [places[batch * size : (batch + 1) * size] for batch in range(start, len(self))]
+        batches = [places[batch * size : (batch + 1) * size] for batch in range(start, len(self))]
+        return [_part(batch, self.rank, self.world) or batch[:1] for batch in batches]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[RawBatch]:
         """The batches of an epoch, from batch ``start`` on.
@@ -164,16 +182,9 @@ class Loader:
         Raises:
             UserError: What a dataset or transform raised, with the image it was about.
         """
-        batches: Any = DataLoader(
-            _Fetch(self.dataset, self.transforms, self.seed),  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=self.places(number, start),
-            num_workers=self.workers,
-            pin_memory=self.pin,
-            generator=torch.Generator(),  # else it draws from the global generator, and resuming is not exact
-        )
+        self._order[:] = self.places(number, start)
         try:
-            for batch in batches:
+            for batch in self._batches if self.persistent else self._engine():
                 if isinstance(batch, UserError):
                     raise batch
                 yield batch
@@ -182,6 +193,27 @@ class Loader:
                 raise
             fix = "Use fewer workers or smaller batches if memory ran out."
             raise DataError("data loader", "a worker process died", fix) from error
+
+    @cached_property
+    def _batches(self) -> Any:
+        return self._engine()
+
+    def _engine(self) -> Any:
+        return DataLoader(
+            _Fetch(self.dataset, self.transforms, self.seed),  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=self._order,
+            num_workers=self.workers,
+            prefetch_factor=self.prefetch if self.workers else None,
+            persistent_workers=self.persistent and self.workers > 0,
+            pin_memory=self.pin,
+            generator=torch.Generator(),  # else it draws from the global generator, and resuming is not exact
+        )
+
+
+def _part(batch: Sequence[Place], rank: int, world: int) -> list[Place]:
+    """The ``rank``-th of ``world`` parts, as equal as can be."""
+    return [*batch[rank * len(batch) // world : (rank + 1) * len(batch) // world]]
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:
@@ -216,10 +248,13 @@ class _Fetch:
     seed: int
 
     def __getitem__(self, places: Sequence[Place]) -> RawBatch | UserError:
+        report: list[Flaw] = getattr(self.dataset, "report", [])
+        known = len(report)
         try:
-            return collate([self.sample(place) for place in places])
+            batch = collate([self.sample(place) for place in places])
         except UserError as error:
             return error
+        return attrs.evolve(batch, flaws=tuple(report[known:]))
 
     def sample(self, place: Place) -> Sample:
         epoch, position, index = place

@@ -16,9 +16,11 @@ class UserError(Exception):
 
     Attributes:
         located: ``where`` is a place in a config already, not only a component's own word for it.
+        told: Another process of the run has said the same.
     """
 
     located = False
+    told = False
 
     def __init__(self, where: str, found: str, fix: str = "") -> None:
         self.where = where
@@ -53,6 +55,14 @@ class CheckpointError(UserError):
 
 class TrainingError(UserError):
     """Training cannot go on: a loss that is not finite, for example."""
+
+
+class Interrupted(UserError):
+    """A run was told to end, by Ctrl-C or SIGTERM; what it had done is saved."""
+
+    def __init__(self, where: str, found: str, fix: str = "", *, code: int = 1) -> None:
+        super().__init__(where, found, fix)
+        self.code = code
 
 
 class Problems(UserError):

@@ -283,7 +283,13 @@ class Decoder(nn.Module, ABC):
 
 
 class RoIHead(nn.Module, ABC):
-    """A second stage: proposals to losses and detections."""
+    """A second stage: proposals to losses and detections.
+
+    Attributes:
+        class_major: Where a tensor has several rows per class they stand together; see :mod:`detcore.transfer`.
+    """
+
+    class_major: ClassVar[bool] = True
 
     @abstractmethod
     def losses(self, features: Features, proposals: Sequence[Detections], batch: Batch) -> Losses:
@@ -446,7 +452,8 @@ class Callback:
     """Something that happens beside training. Each method is called with the run; by default it does nothing.
 
     Attributes:
-        stage: When it is called among the others: ``update``, ``evaluate``, ``report``, ``save``, in this order.
+        stage: When it is called among the others: ``update``, ``evaluate``, ``report``, ``save``, in this order. Where
+            several processes train, those of the first two stages are called in each, the others in the first one.
     """
 
     stage: ClassVar[str] = "report"
@@ -463,14 +470,20 @@ class Callback:
     def reported(self, run: Any, values: Mapping[str, float]) -> None:
         """Every ``run.report_every`` steps: the learning rate, and means since the last report."""
 
+    def evaluation_progress(self, run: Any, done: int, total: int) -> None:
+        """After each batch of an evaluation."""
+
     def evaluated(self, run: Any, metrics: Mapping[str, float]) -> None:
-        """After each evaluation."""
+        """After each evaluation; ``run.evaluation`` holds what was found."""
 
     def checkpoint_saved(self, run: Any, path: Any) -> None:
         """After each checkpoint."""
 
     def run_ended(self, run: Any) -> None:
         """After the last step."""
+
+    def run_failed(self, run: Any, error: BaseException) -> None:
+        """An error or a signal ends the run; it goes on to the user after this."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; tensors and plain values."""

@@ -20,27 +20,48 @@ class TrainSettings:
 
     Attributes:
         dataset: The images to train on.
-        epochs: How often they are gone through.
-        batch_size: Images per step.
+        epochs: How often they are gone through; or
+        steps: how many steps are made.
+        batch_size: Images per batch, of all processes together.
+        accumulate: Batches whose gradients one step sums up.
         transforms: Called in order on (image, target).
         workers: Processes that read data; the result does not depend on it.
+        prefetch: Batches that each of them reads ahead.
+        persistent_workers: Keep them from epoch to epoch.
         drop_last: Leave out a last batch that is not full.
         amp: Mixed precision.
+        compile: Train through torch.compile; ``preprocess.buckets`` keeps the number of sizes small.
         clip_grad: The most that the norm of all gradients may be.
+        watch_every_step: Look at each step's losses for what is not finite, which waits for the device; by default only
+            on the CPU, elsewhere at each report.
         save_every: Steps between checkpoints, beside one per epoch.
+        keep: How many epochs' checkpoints are kept, beside the last and the best.
+        best_metric: The metric, higher is better, by which ``best.pt`` is kept; by default the evaluator's first.
         report_every: Steps between lines of the log.
     """
 
     dataset: Dataset
-    epochs: PositiveInt
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
     batch_size: PositiveInt
+    accumulate: PositiveInt = 1
     transforms: Sequence[Transform] = ()
     workers: NonNegativeInt = 0
+    prefetch: PositiveInt = 2
+    persistent_workers: bool = True
     drop_last: bool = False
     amp: Literal["off", "bf16", "fp16"] = "off"
+    compile: bool = False
     clip_grad: float | None = None
+    watch_every_step: bool | None = None
     save_every: PositiveInt | None = None
+    keep: NonNegativeInt = 0
+    best_metric: str | None = None
     report_every: PositiveInt = 50
+
+    def __attrs_post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"takes one of epochs and steps, found {'neither' if self.epochs is None else 'both'}")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -53,7 +74,9 @@ class ValSettings:
         transforms: Called in order on (image, target); they may resize, no more.
         batch_size: Images at once.
         workers: Processes that read data.
-        every: Epochs between validations; the last epoch is always validated.
+        every: Epochs between validations; the end of training is always validated.
+        every_steps: Steps between validations, instead of epochs.
+        loss: Compute the losses too.
     """
 
     dataset: Dataset
@@ -62,6 +85,8 @@ class ValSettings:
     batch_size: PositiveInt = 1
     workers: NonNegativeInt = 0
     every: PositiveInt = 1
+    every_steps: PositiveInt | None = None
+    loss: bool = False
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -76,6 +101,8 @@ class Recipe:
         optimizer: Any of torch.optim.
         schedule: Factors of the learning rate; several multiply.
         callbacks: What happens beside training, by name.
+        init_from: Weights that training begins with: a path, an address, or a table of ``from``, ``prefix`` and
+            ``sha256``; classes are matched by name. Not read where a run is resumed.
         classes: Names of the classes, in order; else those of the training data.
         seed: Of everything random.
         device: ``auto`` is the best there is.
@@ -90,6 +117,7 @@ class Recipe:
     optimizer: Factory[Optimizer] | None = None
     schedule: Sequence[Schedule] = ()
     callbacks: Mapping[str, Callback] | None = None
+    init_from: str | Mapping[str, str] | None = None
     classes: Sequence[str] | None = None
     seed: int = 0
     device: str = "auto"

@@ -18,6 +18,7 @@ from detcore.interfaces import Callback
 from detcore.loading import compare, load_weights, read
 from detcore.runner import checkpoint as module
 from detcore.runner.checkpoint import resume, save, write_atomically
+from detcore.runner.evaluate import Evaluation
 from detcore.runner.state import Run
 from detcore.runner.train import train
 from detcore.schedules import Cosine
@@ -63,7 +64,7 @@ def run_of(folder: Path, *, kill: int = 0, **more: Any) -> Run:
     for parameter in detector.parameters():
         nn.init.uniform_(parameter)
     callbacks = {"count": Counts(), **({"kill": KillAfter(kill)} if kill else {})}
-    settings = {"schedules": [Cosine()], "callbacks": callbacks, "evaluate": lambda _: {"AP": 0.25}}
+    settings = {"schedules": [Cosine()], "callbacks": callbacks, "evaluate": lambda *_: Evaluation({"AP": 0.25})}
     return tiny_run(folder, detector=detector, optimizer=adam(detector), **{**settings, **more})
 
 
@@ -95,7 +96,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, length: int, kill
 
 
 def test_a_run_killed_in_validation_is_not_trained_again(tmp_path: Path) -> None:
-    def killed(_: nn.Module) -> Mapping[str, float]:
+    def killed(*_: Any) -> Mapping[str, float]:
         raise Killed
 
     run = run_of(tmp_path, evaluate=killed)
@@ -135,7 +136,7 @@ def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path:
     resume(run, last(run))
     assert (run.step, run.position) == (4, 4)
     train(run)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
 
 
 def saved(folder: Path, **more: Any) -> Path:
@@ -149,9 +150,9 @@ def test_a_checkpoint_holds_what_a_reader_needs(tmp_path: Path) -> None:
     assert content["meta"] == {"config": "a = 1", "plugins": {"detcore-x": "0.1.0"}}
     assert content["same"]["classes"] == ["cat", "dog"]
     assert content["preprocess"]["divisor"] == 8
-    assert content["at"] == {"epoch": 1, "position": 0, "step": 1}
+    assert content["at"] == {"epoch": 1, "position": 0, "step": 1, "stop": False, "best": 0.25, "validated": 1}
     assert content["metrics"] == {"AP": 0.25}
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
 
 
 @pytest.mark.parametrize(

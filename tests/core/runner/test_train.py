@@ -12,6 +12,7 @@ from core.runner.tiny import TinyDataset, TinyDetector, tiny_run
 from detcore.errors import ComponentError, ConfigError, DataError, TrainingError
 from detcore.interfaces import Callback
 from detcore.runner.logs import ConsoleLog, JsonlLog
+from detcore.runner.evaluate import Evaluation
 from detcore.runner.state import Run, in_order
 from detcore.runner.train import train
 from detcore.schedules import LinearWarmup, MultiStep
@@ -56,7 +57,7 @@ class Explicit(TinyDetector):
 
 def test_events_come_in_order(tmp_path: Path) -> None:
     calls: list[Any] = []
-    run = tiny_run(tmp_path, length=4, callbacks={"r": Recorder(calls)}, report_every=3, evaluate=lambda _: {"AP": 0.5})
+    run = tiny_run(tmp_path, length=4, callbacks={"r": Recorder(calls)}, report_every=3, evaluate=lambda *_: Evaluation({"AP": 0.5}))
     assert train(run) == {"AP": 0.5}
     assert calls == [
         ("run_started", 0, 0, 0),
@@ -173,14 +174,14 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
 def test_validation_is_due_every_so_many_epochs_and_at_the_end(tmp_path: Path) -> None:
     seen: list[int] = []
     run = tiny_run(tmp_path, length=2, epochs=5, evaluate_every=2)
-    run.evaluate = lambda detector: seen.append(run.epoch) or {"AP": 0.0}  # type: ignore[func-returns-value]
+    run.evaluate = lambda detector, tick: seen.append(run.epoch) or Evaluation({"AP": 0.0})  # type: ignore[func-returns-value]
     train(run)
     assert seen == [1, 3, 4]
 
 
 def test_an_averaged_detector_is_scored_in_place_of_the_trained(tmp_path: Path) -> None:
     scored: list[nn.Module] = []
-    run = tiny_run(tmp_path, epochs=1, evaluate=lambda detector: scored.append(detector) or {})  # type: ignore[func-returns-value]
+    run = tiny_run(tmp_path, epochs=1, evaluate=lambda detector, tick: scored.append(detector) or Evaluation({}))  # type: ignore[func-returns-value]
     run.averaged = nn.Identity()
     train(run)
     assert scored == [run.averaged]
@@ -193,7 +194,7 @@ def test_a_callback_can_end_the_run_with_its_epoch(tmp_path: Path) -> None:
         def step_done(self, run: Any, losses: Any) -> None:
             run.stop = True
 
-    run = tiny_run(tmp_path, epochs=3, evaluate_every=3, evaluate=lambda _: {"AP": 1.0}, callbacks={"s": Stop()})
+    run = tiny_run(tmp_path, epochs=3, evaluate_every=3, evaluate=lambda *_: Evaluation({"AP": 1.0}), callbacks={"s": Stop()})
     assert train(run) == {"AP": 1.0}
     assert (run.epoch, run.step) == (1, 6)
 
@@ -246,7 +247,7 @@ def test_memory_that_ran_out_is_one_line(tmp_path: Path) -> None:
 
 def test_logs_tell_the_means_of_their_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = explicit(
-        tmp_path, [1.0, 2.0, 3.0, 4.0], epochs=1, length=8, report_every=2, evaluate=lambda _: {"AP": float("nan")}
+        tmp_path, [1.0, 2.0, 3.0, 4.0], epochs=1, length=8, report_every=2, evaluate=lambda *_: Evaluation({"AP": float("nan")})
     )
     run.callbacks = {"console": ConsoleLog(), "file": JsonlLog()}
     train(run)

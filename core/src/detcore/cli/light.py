@@ -8,7 +8,19 @@ from typing import Any
 import click
 
 from detcore.catalog import Catalog
-from detcore.config import Config, Setting, Table, diff, dump, fold_graph, format_path, load, parse_path, read_graph
+from detcore.config import (
+    Config,
+    Setting,
+    Table,
+    diff,
+    dump,
+    fold_graph,
+    format_path,
+    load,
+    parse_path,
+    read_graph,
+    with_origins,
+)
 from detcore.config.dump import leaves, spell
 from detcore.config.paths import KeyPath
 from detcore.errors import ConfigError, UserError, did_you_mean, raise_all
@@ -22,12 +34,7 @@ def fold(source: str, sets: Sequence[str] = (), swaps: Sequence[str] = ()) -> Co
 
 def table(config: Config, origin: bool) -> str:
     """The folded config as TOML; with ``origin``, one line per leaf with the file that set it."""
-    if not origin:
-        return dump(config.table)
-    shown = leaves(config.table, whole_lists=True)
-    lines = [(f"{format_path(path)} = {spell(each.value)}", each.origin.file) for path, each in shown]
-    width = max((len(line) for line, _ in lines if len(line) <= 80), default=0)
-    return "".join(f"{line:{width}}  # {file}\n" for line, file in lines)
+    return with_origins(config.table) if origin else dump(config.table)
 
 
 def chain(config: Config, key: str) -> str:

@@ -6,7 +6,7 @@ rest and resolves references; ``load`` does both. Nothing here imports torch or 
 
 from __future__ import annotations
 
-from detcore.config.dump import diff, dump
+from detcore.config.dump import diff, dump, with_origins
 from detcore.config.graph import read_graph, text_graph
 from detcore.config.paths import format_path, parse_path
 from detcore.config.result import Config, fold_graph, load
@@ -26,4 +26,5 @@ __all__ = [
     "plain",
     "read_graph",
     "text_graph",
+    "with_origins",
 ]

@@ -7,13 +7,21 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from detcore.config.paths import KeyPath, format_key, quote
+from detcore.config.paths import KeyPath, format_key, format_path, quote
 from detcore.config.table import Origin, Setting, Table, plain
 
 
 def dump(table: Table) -> str:
     """TOML of a folded, resolved table; ``load`` gives it back. None is ``{_none_ = true}``, ``${`` is ``$${``."""
     return "\n".join(_section(table, ())).strip("\n") + "\n"
+
+
+def with_origins(table: Table) -> str:
+    """One line per leaf, with the file or option that set it behind."""
+    shown = leaves(table, whole_lists=True)
+    lines = [(f"{format_path(path)} = {spell(each.value)}", each.origin.file) for path, each in shown]
+    width = max((len(line) for line, _ in lines if len(line) <= 80), default=0)
+    return "".join(f"{line:{width}}  # {file}\n" for line, file in lines)
 
 
 def spell(value: object, *, loadable: bool = False) -> str:

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detcore.errors import CheckpointError, ComponentError, TrainingError
+from detcore import distributed
+from detcore.errors import CheckpointError, ComponentError, ConfigError, TrainingError
 from detcore.loading import compare, read
 from detcore.runner.state import Run, call
 
 FORMAT = 1
+AT = ("epoch", "position", "step", "stop", "best", "validated")
+"""Attributes of a run that say how far it is."""
 PLAIN = (Tensor, nn.Parameter, type(None), bool, int, float, str, bytes)
 
 
 def save(run: Run, path: Path) -> None:
     """Write all that resuming needs; the file is either the old one or the new one, never half of one.
 
+    Every rank calls it, the first one writes.
+
     Raises:
         TrainingError: A weight is not finite; nothing is written.
         ComponentError: A callback's state, or ``run.meta``, holds what is not plain.
         CheckpointError: The file cannot be written.
     """
+    generators = distributed.gather(rng_state(run.device))
+    if not generators:
+        return
     weights = run.detector.state_dict()
     _require_finite(weights, f"step {run.step}")
     checkpoint = {
         "format": FORMAT,
         "model": weights,
+        "averaged": None if run.averaged is None else run.averaged.state_dict(),
         "optimizer": {"type": type(run.optimizer).__name__, "state": run.optimizer.state_dict()},
         "callbacks": {name: call(run, name, "state_dict") for name in run.callbacks},
         "scaler": run.scaler.state_dict(),
-        "rng": rng_state(run.device),
-        "at": {"epoch": run.epoch, "position": run.position, "step": run.step},
+        "rng": generators,
+        "at": {name: getattr(run, name) for name in AT},
         "same": _must_be_same(run),
         "metrics": {name: float(value) for name, value in run.metrics.items()},
         "preprocess": run.preprocess.settings,
@@ -77,8 +88,14 @@ def resume(run: Run, path: Path) -> None:
             call(run, name, "load_state_dict", state)
     if run.scaler.is_enabled() and checkpoint["scaler"]:
         run.scaler.load_state_dict(checkpoint["scaler"])
-    run.rng, run.metrics = checkpoint["rng"], checkpoint["metrics"]
-    run.epoch, run.position, run.step = (checkpoint["at"][name] for name in ("epoch", "position", "step"))
+    for name in AT:
+        setattr(run, name, checkpoint["at"][name])
+    run.metrics, run.averaged_weights = checkpoint["metrics"], checkpoint["averaged"]
+    generators = checkpoint["rng"]
+    if len(generators) == distributed.world_size():
+        run.rng = generators[distributed.rank()]
+    elif distributed.rank() == 0:
+        print(f"{path}: was written by {len(generators)} processes: what is random in the model begins anew")
 
 
 def write_atomically(content: Any, path: Path) -> None:
@@ -97,7 +114,45 @@ def write_atomically(content: Any, path: Path) -> None:
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
-        raise CheckpointError(str(path), f"cannot be written: {error}") from error
+        fix = "The one from before is whole." if path.is_file() else ""
+        raise CheckpointError(str(path), f"cannot be written: {error}", fix) from error
+
+
+def keep_best(run: Run) -> None:
+    """Write ``checkpoints/best.pt`` where the last validation is the best so far; every rank calls it.
+
+    Raises:
+        ConfigError: There is no metric of the name.
+    """
+    name = run.best_metric or next(iter(run.metrics), None)
+    if name is None:
+        return
+    if name not in run.metrics:
+        known = ", ".join(run.metrics)
+        raise ConfigError("train.best_metric", f'there is no metric "{name}"', f"The evaluator gives {known}.")
+    if run.metrics[name] > (-math.inf if run.best is None else run.best):
+        run.best = run.metrics[name]
+        save(run, run.folder / "checkpoints" / "best.pt")
+
+
+def keep_epoch(run: Run) -> None:
+    """Keep ``last.pt`` as that of its epoch, and remove those that are over the number to keep."""
+    if not run.keep or distributed.rank() > 0:
+        return
+    folder = run.folder / "checkpoints"
+    kept = folder / f"epoch-{run.epoch:04d}.pt"
+    temporary = folder / f".{kept.name}.part"
+    try:
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.hardlink_to(folder / "last.pt")  # it is replaced, never written to
+        except OSError:  # a file system without links
+            shutil.copyfile(folder / "last.pt", temporary)
+        temporary.replace(kept)
+        for old in sorted(folder.glob("epoch-*.pt"))[: -run.keep]:
+            old.unlink()
+    except OSError as error:
+        raise CheckpointError(str(kept), f"cannot be written: {error.strerror}") from error
 
 
 def seed_everything(seed: int) -> None:
@@ -109,8 +164,8 @@ def seed_everything(seed: int) -> None:
 
 def rng_state(device: torch.device) -> dict[str, Any]:
     """The states of all random generators, in tensors and plain values."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    state = {"torch": torch.get_rng_state(), "numpy": [kind, [int(key) for key in keys], *rest]}
+    kind, keys, *rest = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
+    state = {"torch": torch.get_rng_state(), "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest]}
     if device.type != "cpu":
         state[device.type] = torch.get_device_module(device).get_rng_state()
     return {**state, "random": random.getstate()}
@@ -119,7 +174,8 @@ def rng_state(device: torch.device) -> dict[str, Any]:
 def restore_rng(state: Mapping[str, Any], device: torch.device) -> None:
     """Put all random generators where they were; those of a device where the run was on one of that type."""
     torch.set_rng_state(state["torch"])
-    np.random.set_state(tuple(state["numpy"]))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy(), *rest))
     random.setstate(state["random"])
     if device.type in state:
         torch.get_device_module(device).set_rng_state(state[device.type])

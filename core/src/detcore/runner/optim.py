@@ -72,19 +72,22 @@ def within_memory(where: str, device: torch.device) -> Iterator[None]:
         raise TrainingError(where, f"the memory of {device} ran out", fix) from error
 
 
-def backward(optimizer: Optimizer, scaler: torch.amp.GradScaler, loss: Tensor, clip_grad: float | None) -> Losses:
-    """Gradients of ``loss``, clipped where that is asked for.
+def backward(scaler: torch.amp.GradScaler, loss: Tensor) -> None:
+    """Add the gradients of ``loss``."""
+    torch.autograd.backward(scaler.scale(loss))
+
+
+def clip(optimizer: Optimizer, scaler: torch.amp.GradScaler, most: float | None) -> Losses:
+    """Cut the gradients of a step where their norm is over ``most``.
 
     Returns:
-        Their norm before clipping, as ``grad_norm``, where it is known and must be finite (under fp16 it need not be).
+        Their norm before, as ``grad_norm``, where it is known and must be finite (under fp16 it need not be).
     """
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(scaler.scale(loss))
-    if clip_grad is None:
+    if most is None:
         return {}
     scaler.unscale_(optimizer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, clip_grad)
+    norm = nn.utils.clip_grad_norm_(parameters, most)
     return {} if scaler.is_enabled() else {"grad_norm": norm}
 
 

@@ -1,14 +1,19 @@
-"""Training: batch -> losses -> backward -> step -> events -> checkpoint."""
+"""Training: batches -> losses -> backward -> step -> events -> checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from detcore import distributed
 from detcore.data import RawBatch
 from detcore.errors import ConfigError
-from detcore.runner.checkpoint import restore_rng, save, seed_everything
-from detcore.runner.optim import autocast, backward, update, within_memory
-from detcore.runner.state import Run, notify
+from detcore.runner.checkpoint import keep_best, keep_epoch, restore_rng, save, seed_everything
+from detcore.runner.folder import write_text
+from detcore.runner.nonfinite import diagnosed
+from detcore.runner.optim import autocast, backward, clip, update, within_memory
+from detcore.runner.signals import end_if_told, listening
+from detcore.runner.state import Run, failure_told, notify
+from detcore.runner.window import mean_of
 from detcore.schedules import learning_rate_factor
 from detcore.structures import total_loss
 
@@ -17,21 +22,17 @@ def train(run: Run) -> Mapping[str, float]:
     """Train to the end of the run, from wherever it is; returns the metrics of the last validation.
 
     Raises:
-        UserError: Of data, a callback, a loss that is not finite, memory that ran out.
+        UserError: Of data, a callback, a loss that is not finite, memory that ran out; or the run was told to end.
     """
-    begin(run)
-    while run.epoch < run.epochs and not run.stop:
-        notify(run, "epoch_started")
-        for raw in run.window.timed(run.loader.epoch(run.epoch, start=run.position)):
-            step(run, raw)
-            if run.step % run.report_every == 0:
-                report(run)
-            if run.save_every and run.step % run.save_every == 0:
-                save_last(run)
-        validate(run)
-        run.epoch, run.position = run.epoch + 1, 0
-        save_last(run)
-    notify(run, "run_ended")
+    with failure_told(run), listening(run, save_last):
+        begin(run)
+        over = False
+        while not over:
+            if not run.over:
+                epoch(run)
+            end_epoch(run)
+            over = run.over
+        notify(run, "run_ended")
     return run.metrics
 
 
@@ -40,43 +41,91 @@ def begin(run: Run) -> None:
     if not len(run.loader):
         fix = "The dataset is empty, or smaller than one batch while drop_last is set."
         raise ConfigError("data loader", "has no batch", fix)
-    run.folder.mkdir(parents=True, exist_ok=True)
+    for name, text in run.files.items():
+        write_text(run.folder / name, text)
     run.detector.train()
     notify(run, "run_started")
     if run.rng is None:
         seed_everything(run.seed)
     else:
         restore_rng(run.rng, run.device)
+    if run.due(run.evaluate_steps):  # it was killed while it was scored
+        validate(run)
 
 
-def step(run: Run, raw: RawBatch) -> None:
-    """One batch, one update of the weights."""
+def epoch(run: Run) -> None:
+    """The steps that are left of this epoch, or of the run."""
+    notify(run, "epoch_started")
+    for batches in run.window.timed(run.batches()):
+        step(run, batches)
+        after_step(run)
+        if run.over:
+            break
+
+
+def step(run: Run, batches: Sequence[RawBatch]) -> None:
+    """One update of the weights, from the gradients of some batches."""
     progress = run.progress
-    with within_memory(f"step {run.step}", run.device):
-        batch = run.preprocess(raw, progress=progress.step / progress.steps)
-        with autocast(run.device, run.amp):
-            losses = run.detector(batch, mode="losses")
-        run.window.add(run.step, losses, batch.ids)
-        gradients = backward(run.optimizer, run.scaler, total_loss(losses), run.clip_grad)
-        run.window.add(run.step, gradients, batch.ids)
-        update(run.optimizer, run.scaler, learning_rate_factor(run.schedules, progress))
-    run.step, run.position = run.step + 1, run.position + 1
+    run.optimizer.zero_grad(set_to_none=True)
+    for number, raw in enumerate(batches, 1):
+        with within_memory(f"step {run.step}", run.device), diagnosed(run, raw), run.shared(number == len(batches)):
+            batch = run.preprocess(raw, progress=progress.step / progress.steps)
+            with autocast(run.device, run.amp):
+                losses = run.trained(batch, mode="losses")
+            run.window.add(run.step, losses, batch.ids)
+            backward(run.scaler, total_loss(losses) / len(batches))
+            if number == len(batches):
+                run.window.add(run.step, clip(run.optimizer, run.scaler, run.clip_grad), batch.ids)
+    update(run.optimizer, run.scaler, learning_rate_factor(run.schedules, progress))
+    run.step, run.position = run.step + 1, run.position + len(batches)
     notify(run, "step_done", losses)
+
+
+def after_step(run: Run) -> None:
+    """Reports, checkpoints and validations that are due by steps; the end, where a signal told so."""
+    if run.due(run.report_every):
+        report(run)
+    if run.due(run.save_every):
+        save_last(run)
+    if run.due(run.evaluate_steps):
+        validate(run)
+    end_if_told(run, save_last)
 
 
 def report(run: Run) -> None:
     """Tell callbacks the means since the last report."""
-    notify(run, "reported", {"lr": run.optimizer.param_groups[0]["lr"], **run.window.close()})
+    shares = distributed.gather(run.window.close())
+    if shares:
+        notify(run, "reported", {"lr": run.optimizer.param_groups[0]["lr"], **mean_of(shares)})
+
+
+def end_epoch(run: Run) -> None:
+    """Validate where that is due, then begin a new epoch where this one is through."""
+    through = run.position >= len(run.loader)
+    if run.over or (run.evaluate_steps is None and (run.epoch + 1) % run.evaluate_every == 0):
+        validate(run)
+    if through:
+        run.epoch, run.position = run.epoch + 1, 0
+    save_last(run)
+    if through:
+        keep_epoch(run)
 
 
 def validate(run: Run) -> None:
-    """Score the detector where that is due; what was trained is saved before."""
-    done = run.epoch + 1
-    if run.evaluate is None or (done % run.evaluate_every and done < run.epochs and not run.stop):
+    """Score the detector, once per step; what was trained is saved before."""
+    if run.evaluate is None or run.validated == run.step:
         return
     save_last(run)
-    run.metrics = run.evaluate(run.detector if run.averaged is None else run.averaged)
+
+    def tick(done: int, of: int) -> None:
+        notify(run, "evaluation_progress", done, of)
+        end_if_told(run)
+
+    run.evaluation = run.evaluate(run.averaged or run.detector, tick)
+    run.metrics, run.validated = run.evaluation.metrics, run.step
+    keep_best(run)
     notify(run, "evaluated", run.metrics)
+    run.evaluation = None  # its results may be large
 
 
 def save_last(run: Run) -> None:

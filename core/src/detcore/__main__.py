@@ -1,0 +1,5 @@
+"""``python -m detcore`` is ``core-run``; ``torchrun --nproc-per-node 2 -m detcore CONFIG`` trains with two processes."""
+
+from detcore.cli import main
+
+main()

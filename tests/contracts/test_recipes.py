@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from detcore import run
-from detcore.assemble import Parts, build, load, load_checkpoint
+from detcore.assemble import Parts, build, load
 from detcore.data import Loader
 from detcore.errors import ConfigError
 from detcore.preprocess import to_original
 from detcore.runner.evaluate import evaluation_mode
+from detcore.trained import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.toml")

@@ -97,7 +97,7 @@ def test_scripts_load_datasets_and_detectors(config: str) -> None:
     detector = load_detector(config, "out/checkpoints/last.pt", device="cpu")
     assert not detector.training
     assert torch.equal(
-        detector.state_dict()["head.cls.weight"], weights(Path("out/checkpoints/last.pt"))["head.cls.weight"]
+        detector.detector.state_dict()["head.cls.weight"], weights(Path("out/checkpoints/last.pt"))["head.cls.weight"]
     )
 
 

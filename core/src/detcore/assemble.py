@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 
+from detcore import distributed
 from detcore.build import Plan, plan
 from detcore.catalog import Catalog
-from detcore.config import Config, dump, fold_graph, read_graph
+from detcore.config import Config, dump, fold_graph, read_graph, with_origins
 from detcore.data import Loader
-from detcore.errors import CheckpointError, ConfigError, DataError
+from detcore.errors import ConfigError, DataError
 from detcore.interfaces import Dataset, Detector, Flow
-from detcore.loading import load_state, read, weights_in
 from detcore.plugins import discover, resolve_dist
 from detcore.preprocess import Preprocess
 from detcore.recipe import Recipe, TrainSettings, ValSettings
+from detcore.runner.evaluate import Evaluation, Tick
 from detcore.runner.evaluate import evaluate as score
+from detcore.runner.folder import RunFolder, environment
 from detcore.runner.logs import ConsoleLog, JsonlLog
 from detcore.runner.optim import build_optimizer
 from detcore.runner.state import Run
+from detcore.runner.window import Window
 
 Strings = Sequence[str]
 
@@ -37,7 +41,10 @@ def load(source: str, sets: Strings = (), swaps: Strings = ()) -> tuple[Config, 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Parts:
-    """What a config became. Attributes are as in :class:`detcore.recipe.Recipe`; ``meta`` is what checkpoints carry."""
+    """What a config became. Attributes are as in :class:`detcore.recipe.Recipe`.
+
+    ``meta`` is what checkpoints carry beside; ``files`` are texts for a run's folder, by name.
+    """
 
     model: Detector
     preprocess: Preprocess
@@ -47,9 +54,18 @@ class Parts:
     plan: Plan
     device: torch.device
     meta: Mapping[str, Any]
+    files: Mapping[str, str]
 
 
-def build(config: Config, catalog: Catalog, device: str | None = None, *, wanted: Strings = ("model",)) -> Parts:
+def build(
+    config: Config,
+    catalog: Catalog,
+    device: str | None = None,
+    *,
+    wanted: Strings = ("model",),
+    known: Strings | None = None,
+    load_weights: bool = True,
+) -> Parts:
     """Check the whole config, then build data first (it may know the classes), then the model.
 
     Args:
@@ -57,27 +73,44 @@ def build(config: Config, catalog: Catalog, device: str | None = None, *, wanted
         catalog: What is installed.
         device: Instead of the config's.
         wanted: Top-level keys that must be there.
+        known: Classes of a checkpoint, where the config names none. Where nobody does, the validation data is asked.
+        load_weights: Whether components load the weights that the config names for them.
     """
-    checked = plan(config, catalog, Recipe)
+    checked = plan(config, catalog, Recipe, load_weights=load_weights)
     missing = [key for key in wanted if key not in checked]
     if missing:
         raise ConfigError(config.table.where(), f"says nothing of {', '.join(missing)}", "This command needs it.")
-    names = checked.build("classes")
+    names = checked.build("classes") or known
     flow = class_flow(config, names)
-    splits = {key: checked.build(key, flow) if key in wanted or key == "val" else None for key in ("train", "val")}
+    validates = "val" in wanted or "train" in wanted or names is None
+    splits = {
+        key: checked.build(key, flow) if needed else None
+        for key, needed in (("train", "train" in wanted), ("val", validates))
+    }
+    train: TrainSettings | None = splits["train"]
+    if train is not None and train.batch_size < distributed.world_size():
+        section: Any = config.table["train"]
+        found = f"{train.batch_size} is less than one image for each of {distributed.world_size()} processes"
+        raise ConfigError(section.where("batch_size"), found)
     classes = _agreed_classes(config, {key: split.dataset for key, split in splits.items() if split}, names)
     torch.manual_seed(checked.build("seed"))
     model = checked.build("model", class_flow(config, classes))
     for line in checked.reports:
         print(line)
     on = _device(device or checked.build("device"), "option --device" if device else config.table.where("device"))
+    text, versions = dump(config.table), _versions(catalog)
     return Parts(
         model=model.to(on, memory_format=torch.channels_last if checked.build("channels_last") else None),
         preprocess=(checked.build("preprocess") or Preprocess()).to(on),
         classes=classes,
         plan=checked,
         device=on,
-        meta={"config": dump(config.table), "classes": list(classes), "plugins": _versions(catalog)},
+        meta={"config": text, "classes": list(classes), "plugins": versions},
+        files={
+            "config.toml": text,
+            "origin.txt": with_origins(config.table),
+            "environment.json": json.dumps(environment(versions), indent=2) + "\n",
+        },
         **splits,
     )
 
@@ -94,8 +127,12 @@ def prepare(parts: Parts, folder: Path) -> Run:
         workers=settings.workers,
         shuffle=True,
         seed=seed,
+        prefetch=settings.prefetch,
+        persistent=settings.persistent_workers,
         drop_last=settings.drop_last,
         pin=parts.device.type == "cuda",
+        rank=distributed.rank(),
+        world=distributed.world_size(),
     )
     return Run(
         detector=parts.model,
@@ -103,43 +140,57 @@ def prepare(parts: Parts, folder: Path) -> Run:
         optimizer=build_optimizer(parts.model, checked.build("optimizer")),
         loader=loader,
         epochs=settings.epochs,
+        steps=settings.steps,
+        accumulate=settings.accumulate,
         folder=folder,
+        files=parts.files,
         schedules=checked.build("schedule"),
         evaluate=evaluation(parts) if parts.val else None,
-        callbacks={"console": ConsoleLog(), "jsonl": JsonlLog(), **(checked.build("callbacks") or {})},
+        callbacks={
+            "console": ConsoleLog(),
+            "jsonl": JsonlLog(),
+            "folder": RunFolder(),
+            **(checked.build("callbacks") or {}),
+        },
         amp=settings.amp,
+        compile=settings.compile,
         clip_grad=settings.clip_grad,
         evaluate_every=parts.val.every if parts.val else 1,
+        evaluate_steps=parts.val.every_steps if parts.val else None,
         save_every=settings.save_every,
+        keep=settings.keep,
+        best_metric=settings.best_metric,
+        window=Window(settings.watch_every_step),
         report_every=settings.report_every,
         seed=seed,
         meta=parts.meta,
     )
 
 
-def load_checkpoint(parts: Parts, path: Path) -> None:
-    """The weights of a checkpoint into the model; its classes must be the config's."""
-    content = read(path)
-    meta = content.get("meta")
-    classes = meta.get("classes") if isinstance(meta, Mapping) else None  # a file of bare weights names none
-    if classes and list(classes) != list(parts.classes):
-        found = f"was trained on the classes {', '.join(classes)}, the config has {', '.join(parts.classes)}"
-        raise CheckpointError(str(path), found)
-    loaded = load_state(parts.model, weights_in(content, str(path)), str(path))
-    if not loaded.complete:
-        raise CheckpointError(str(path), f"is of another architecture: {loaded}")
-
-
-def evaluation(parts: Parts) -> Any:
+def evaluation(parts: Parts) -> Callable[..., Evaluation]:
     """A function that scores a detector on the validation data."""
     settings = parts.val
     assert settings is not None, "built without wanting val"
-    loader = Loader(settings.dataset, settings.transforms, batch_size=settings.batch_size, workers=settings.workers)
-    amp = parts.train.amp if parts.train else "off"
+    rank, world = distributed.rank(), distributed.world_size()
+    loader = Loader(
+        settings.dataset,
+        settings.transforms,
+        batch_size=settings.batch_size * world,
+        workers=settings.workers,
+        rank=rank,
+        world=world,
+    )
 
-    def evaluate(detector: torch.nn.Module) -> dict[str, float]:
-        evaluator = settings.evaluator(settings.dataset)
-        return score(detector=detector, preprocess=parts.preprocess, loader=loader, evaluator=evaluator, amp=amp)
+    def evaluate(detector: torch.nn.Module, tick: Tick = lambda done, of: None) -> Evaluation:
+        return score(
+            detector=detector,
+            preprocess=parts.preprocess,
+            loader=loader,
+            evaluator=settings.evaluator(settings.dataset),
+            amp=parts.plan.build("train.amp") or "off",
+            losses=settings.loss,
+            tick=tick,
+        )
 
     return evaluate
 
@@ -182,9 +233,17 @@ def _agreed_classes(config: Config, datasets: Mapping[str, Dataset], names: Sequ
     return classes
 
 
+def _class_names(content: Mapping[str, Any]) -> Sequence[str] | None:
+    """The classes that a checkpoint names; None where it is a file of bare weights."""
+    meta = content.get("meta")
+    return (meta.get("classes") or None) if isinstance(meta, Mapping) else None
+
+
 def _device(name: str, where: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and distributed.is_parallel():
+        name = f"cuda:{distributed.local_rank()}"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

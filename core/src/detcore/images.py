@@ -55,8 +55,11 @@ def _decode(file: BinaryIO, path: Path, exif: bool) -> Tensor:
         raise DataError(str(path), "not an image, or of an unknown format", "Replace the file.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(str(path), f"not a sound image: {error}", "Replace the file.") from error
-    if exif:
-        image = ImageOps.exif_transpose(image)
+    return from_pillow(ImageOps.exif_transpose(image) if exif else image)
+
+
+def from_pillow(image: Image.Image) -> Tensor:
+    """A picture of any mode as (3, H, W) uint8, RGB."""
     if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off instead of scaling
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()

@@ -7,16 +7,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from detcore.assemble import Parts, Strings, build, class_flow, evaluation, load, load_checkpoint, prepare
+from detcore.assemble import Parts, Strings, build, class_flow, evaluation, load, prepare
 from detcore.build import plan
 from detcore.config import Config
 from detcore.errors import CheckpointError, ConfigError
-from detcore.interfaces import Dataset, Detector
+from detcore.initial import init_from
+from detcore.interfaces import Dataset
 from detcore.plugins import discover
 from detcore.recipe import Recipe
 from detcore.runner import checkpoint as checkpoints
 from detcore.runner.train import train as run_to_the_end
 from detcore.schema import schema_of
+from detcore.trained import load_checkpoint
 
 
 def train(
@@ -46,6 +48,9 @@ def train(
     run = prepare(parts, _folder(parts, source, work_dir, resume))
     if resume:
         checkpoints.resume(run, _last(run.folder) if resume == "auto" else Path(resume))
+    else:
+        for line in init_from(parts, config, catalog):
+            print(line)
     metrics = run_to_the_end(run)
     return report(metrics, run.folder)
 
@@ -57,7 +62,7 @@ def evaluate(
     config, catalog = load(source, sets, swaps)
     parts = build(config, catalog, device, wanted=("model", "val"))
     load_checkpoint(parts, Path(checkpoint))
-    return report(evaluation(parts)(parts.model))
+    return report(evaluation(parts)(parts.model).metrics)
 
 
 def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
@@ -103,22 +108,6 @@ def load_dataset(source: str, split: str = "val", *, sets: Strings = (), swaps: 
         raise ConfigError(config.table.where(), f"says nothing of {split}")
     dataset: Dataset = checked.build(split, class_flow(config, checked.build("classes"))).dataset
     return dataset
-
-
-def load_detector(
-    source: str,
-    checkpoint: str | Path | None = None,
-    *,
-    device: str | None = None,
-    sets: Strings = (),
-    swaps: Strings = (),
-) -> Detector:
-    """The detector of a config, in evaluation mode, with the weights of a checkpoint where one is given."""
-    config, catalog = load(source, sets, swaps)
-    parts = build(config, catalog, device)
-    if checkpoint is not None:
-        load_checkpoint(parts, Path(checkpoint))
-    return parts.model.eval()
 
 
 def _folder(parts: Parts, source: str, work_dir: str | None, resume: str | None) -> Path:

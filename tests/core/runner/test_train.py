@@ -11,8 +11,9 @@ import torch
 from core.runner.tiny import TinyDataset, TinyDetector, tiny_run
 from detcore.errors import ComponentError, ConfigError, DataError, TrainingError
 from detcore.interfaces import Callback
-from detcore.runner.logs import ConsoleLog, JsonlLog
+from detcore.loading import read
 from detcore.runner.evaluate import Evaluation
+from detcore.runner.logs import ConsoleLog, JsonlLog
 from detcore.runner.state import Run, in_order
 from detcore.runner.train import train
 from detcore.schedules import LinearWarmup, MultiStep
@@ -49,15 +50,29 @@ class Explicit(TinyDetector):
         self.line = nn.Parameter(torch.zeros(2))
         self.values = iter(values or [0.0] * 99)
         self.progress: list[float] = []
+        self.told: dict[tuple[int | str, ...], float] = {}
+
+    def value(self, batch: Batch) -> float:
+        """The next one, or the one it had, where a batch comes again."""
+        ids = (batch.progress, *batch.ids)
+        if ids not in self.told:
+            self.told[ids] = next(self.values)
+        return self.told[ids]
 
     def losses(self, batch: Batch) -> Losses:
         self.progress.append(batch.progress)
-        return {"loss_a": self.line.sum(), "loss_b": torch.tensor(next(self.values)), "seen": torch.tensor(7.0)}
+        return {"loss_a": self.line.sum(), "loss_b": torch.tensor(self.value(batch)), "seen": torch.tensor(7.0)}
 
 
 def test_events_come_in_order(tmp_path: Path) -> None:
     calls: list[Any] = []
-    run = tiny_run(tmp_path, length=4, callbacks={"r": Recorder(calls)}, report_every=3, evaluate=lambda *_: Evaluation({"AP": 0.5}))
+    run = tiny_run(
+        tmp_path,
+        length=4,
+        callbacks={"r": Recorder(calls)},
+        report_every=3,
+        evaluate=lambda *_: Evaluation({"AP": 0.5}),
+    )
     assert train(run) == {"AP": 0.5}
     assert calls == [
         ("run_started", 0, 0, 0),
@@ -139,8 +154,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path
         train(run)
     ids = [id for batch in list(run.loader.epoch(0))[2:3] for id in batch.ids]
     assert str(caught.value) == (
-        f"step 2: loss_b is {bad} for images {ids[0]}, {ids[1]}. Lower the learning rate, clip gradients, or look at "
-        "these images; checkpoints are from before."
+        f"step 2: loss_b is {bad} for images {ids[0]}, {ids[1]}; every module's output is finite, but not loss_b {bad}. "
+        "Lower the learning rate, clip gradients, or look at these images; checkpoints are from before. "
+        f"The batch is saved: core-run replay {tmp_path / 'nonfinite' / 'step-2.pt'}"
     )
     assert run.detector.line.tolist() == [-2, -2]
     assert not (tmp_path / "checkpoints").exists()
@@ -187,16 +203,19 @@ def test_an_averaged_detector_is_scored_in_place_of_the_trained(tmp_path: Path) 
     assert scored == [run.averaged]
 
 
-def test_a_callback_can_end_the_run_with_its_epoch(tmp_path: Path) -> None:
+def test_a_callback_can_end_the_run_after_its_step(tmp_path: Path) -> None:
     class Stop(Callback):
         stage: ClassVar[str] = "update"
 
         def step_done(self, run: Any, losses: Any) -> None:
             run.stop = True
 
-    run = tiny_run(tmp_path, epochs=3, evaluate_every=3, evaluate=lambda *_: Evaluation({"AP": 1.0}), callbacks={"s": Stop()})
+    run = tiny_run(
+        tmp_path, epochs=3, evaluate_every=3, evaluate=lambda *_: Evaluation({"AP": 1.0}), callbacks={"s": Stop()}
+    )
     assert train(run) == {"AP": 1.0}
-    assert (run.epoch, run.step) == (1, 6)
+    assert (run.epoch, run.position, run.step) == (0, 1, 1)
+    assert read(tmp_path / "checkpoints" / "last.pt")["at"]["stop"]
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
@@ -247,7 +266,12 @@ def test_memory_that_ran_out_is_one_line(tmp_path: Path) -> None:
 
 def test_logs_tell_the_means_of_their_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = explicit(
-        tmp_path, [1.0, 2.0, 3.0, 4.0], epochs=1, length=8, report_every=2, evaluate=lambda *_: Evaluation({"AP": float("nan")})
+        tmp_path,
+        [1.0, 2.0, 3.0, 4.0],
+        epochs=1,
+        length=8,
+        report_every=2,
+        evaluate=lambda *_: Evaluation({"AP": float("nan")}),
     )
     run.callbacks = {"console": ConsoleLog(), "file": JsonlLog()}
     train(run)
@@ -261,10 +285,9 @@ def test_logs_tell_the_means_of_their_steps(tmp_path: Path, capsys: pytest.Captu
     assert 0 <= second["data_s"] <= second["step_s"] < 5
     assert validation == {"kind": "validation", "epoch": 1, "step": 4, "AP": None}
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"122 trained parameters on cpu, 4 steps per epoch, {tmp_path}"
-    assert lines[1].startswith("epoch 1/1  step 2/4  lr 1  loss 0.5  loss_a -1  loss_b 1.5  seen 7  step_s ")
-    assert lines[3].startswith(f"epoch 1/1  step 4/4  saved {tmp_path}")
-    assert lines[4] == "epoch 1/1  step 4/4  validation  AP nan"
+    assert lines[4].startswith("epoch 1/1  step 2/4  loss 0.5  loss_a -1  loss_b 1.5  seen 7  lr 1  ")
+    assert lines[6].startswith(f"epoch 1/1  step 4/4  saved {tmp_path}")
+    assert "epoch 1/1  step 4/4  validation  AP nan" in lines
 
 
 def test_dropped_objects_come_up_in_the_report(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detcore.data import RawBatch
-from detcore.errors import CheckpointError
+from detcore.errors import CheckpointError, one_line
 from detcore.preprocess import Preprocess
 from detcore.runner.checkpoint import restore_rng, rng_state, write_atomically
 from detcore.runner.optim import Amp, autocast
@@ -48,7 +48,10 @@ def diagnosed(run: Run, raw: RawBatch) -> Iterator[None]:
         }
         path = run.folder / "nonfinite" / f"step-{run.step}.pt"
         write_atomically(content, path)
-        error.found += f"; {replay(run.detector, run.preprocess, content)}"
+        try:
+            error.found += f"; {replay(run.detector, run.preprocess, content)}"
+        except Exception as another:  # the first error is the one to show
+            error.found += f"; computing it again raised {one_line(another)}"
         error.fix += f" The batch is saved: core-run replay {path}"
         raise
 

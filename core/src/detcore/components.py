@@ -45,6 +45,11 @@ _COMPONENTS = {
     "norm": [f"detcore.layers:{name}" for name in ("BN", "SyncBN", "GN", "LN")],
     "schedule": [f"detcore.schedules:{name}" for name in _SCHEDULES],
     "transform": ["detcore.data:Sanitize"],
+    "callback": [
+        "detcore.callbacks.ema:EMA",
+        "detcore.callbacks.stopping:EarlyStopping",
+        "detcore.callbacks.switch:PipelineSwitch",
+    ],
     "conv": ["torch.nn:Conv2d"],
     "activation": [f"torch.nn:{name}" for name in _ACTIVATIONS],
 }

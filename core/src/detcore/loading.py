@@ -65,12 +65,17 @@ def load_weights(module: nn.Module, path: Path, *, prefix: str = "") -> LoadRepo
 
 def load_state(module: nn.Module, weights: Mapping[str, Tensor], where: str, *, prefix: str = "") -> LoadReport:
     """As :func:`load_weights`, of tensors at hand that come from ``where``."""
-    weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    weights = with_prefix(weights, prefix)
     report = compare(module, weights)
     if not report.loaded:
         raise CheckpointError(where, f"nothing in it fits {type(module).__name__}: {report}")
     module.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
     return report
+
+
+def with_prefix(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose name begins with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def compare(module: nn.Module, weights: Mapping[str, Tensor]) -> LoadReport:
@@ -130,6 +135,13 @@ def weights_in(content: Mapping[str, Any], where: str) -> Mapping[str, Tensor]:
     if not tensors:
         raise CheckpointError(where, "holds no weights")
     return tensors
+
+
+def classes_in(content: Mapping[str, Any]) -> list[str] | None:
+    """The names of the classes that what :func:`read` gave was trained on; None where it does not say."""
+    meta = content.get("meta")
+    names = meta.get("classes") if isinstance(meta, Mapping) else None
+    return [*map(str, names)] if isinstance(names, list | tuple) and names else None
 
 
 def _shape(shape: Sequence[int]) -> str:

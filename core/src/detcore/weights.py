@@ -18,7 +18,7 @@ from torch.hub import download_url_to_file
 
 from detcore.catalog import WEIGHT_SOURCE, Catalog
 from detcore.errors import CheckpointError, ConfigError, UserError, one_line
-from detcore.loading import LoadReport, load_state, read_weights
+from detcore.loading import LoadReport, load_state, read, weights_in
 
 
 @attrs.frozen
@@ -51,22 +51,30 @@ def load(module: nn.Module, spec: Any, where: str, catalog: Catalog) -> LoadRepo
     """Load what fits into ``module``; the report says what did not.
 
     Raises:
-        UserError: The source is unknown, the file is missing or not the one that ``sha256`` means, nothing fits.
+        UserError: As of :func:`fetch`; or nothing fits.
     """
     source = parse(spec, where)
+    return load_state(module, weights_in(fetch(source, where, catalog), where), where, prefix=source.prefix)
+
+
+def fetch(source: Source, where: str, catalog: Catalog) -> Mapping[str, Any]:
+    """The content of a file, or the tensors that a plugin's weight source gives, by name.
+
+    Raises:
+        UserError: The source is unknown, the file is missing or not the one that ``sha256`` means.
+    """
     scheme, _, name = source.address.rpartition("://")
     try:
         if scheme in ("", "file", "http", "https"):
-            tensors = read_weights(_file(source, where))
-        else:
-            tensors = catalog.find(WEIGHT_SOURCE, scheme, where).obj(name)
+            return read(_file(source, where))
+        tensors: Mapping[str, Any] = catalog.find(WEIGHT_SOURCE, scheme, where).obj(name)
+        return tensors
     except UserError as error:
         if error.where == where:
             raise
         raise type(error)(where, ": ".join(filter(None, (error.where, error.found))), error.fix) from error
     except Exception as error:  # of a plugin's source
         raise CheckpointError(where, f"{source.address}: {one_line(error)}") from error
-    return load_state(module, tensors, where, prefix=source.prefix)
 
 
 def _file(source: Source, where: str) -> Path:

@@ -23,6 +23,8 @@ class Preprocess(nn.Module):
         color: The order of channels that the network reads.
         divisor: Height and width of a batch are multiples of it.
         size: (height, width) that each image is padded to at least.
+        buckets: Sizes (height, width) of batches: each is padded to the smallest that holds it, so that there are few to
+            compile for; one that none holds keeps its size.
         pad_value: What stands in the padding.
         pad: Whether ``pad_value`` is set ``after`` normalising, or ``before`` and is normalised with the image.
     """
@@ -33,11 +35,12 @@ class Preprocess(nn.Module):
     def __init__(
         self,
         *,
-        mean: Sequence[float] = (123.675, 116.28, 103.53),
-        std: Sequence[float] = (58.395, 57.12, 57.375),
+        mean: tuple[float, float, float] = (123.675, 116.28, 103.53),
+        std: tuple[float, float, float] = (58.395, 57.12, 57.375),
         color: Literal["rgb", "bgr"] = "rgb",
         divisor: PositiveInt = 32,
         size: tuple[int, int] | None = None,
+        buckets: Sequence[tuple[int, int]] = (),
         pad_value: float = 0.0,
         pad: Literal["after", "before"] = "after",
     ) -> None:
@@ -47,6 +50,7 @@ class Preprocess(nn.Module):
         self.color = color
         self.divisor = divisor
         self.size = size
+        self.buckets = buckets
         self.pad_value = pad_value
         self.pad = pad
 
@@ -55,7 +59,9 @@ class Preprocess(nn.Module):
         """What was asked for, in plain values; travels with checkpoints."""
         plain = {name: getattr(self, name) for name in ("color", "divisor", "pad_value", "pad")}
         size = None if self.size is None else list(self.size)
-        return {**plain, "mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist(), "size": size}
+        buckets = [list(bucket) for bucket in self.buckets]
+        numbers = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        return {**plain, **numbers, "size": size, "buckets": buckets}
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +78,7 @@ class Preprocess(nn.Module):
         sizes = torch.tensor([image.shape[-2:] for image in raw.images])
         least = torch.tensor(self.size or (1, 1))
         padded = -(-torch.maximum(sizes, least) // self.divisor) * self.divisor
-        height, width = padded.amax(0).tolist()
+        height, width = self._bucket(*padded.amax(0).tolist())
         canvas = torch.zeros(len(raw), 3, height, width, dtype=torch.uint8, device=self.device)
         for place, image in zip(canvas, raw.images, strict=True):
             place[:, : image.shape[1], : image.shape[2]] = image.to(self.device, non_blocking=True)
@@ -86,6 +92,10 @@ class Preprocess(nn.Module):
             targets=None if raw.targets is None else self._move(raw.targets),
             progress=progress,
         )
+
+    def _bucket(self, height: int, width: int) -> tuple[int, int]:
+        holding = [bucket for bucket in self.buckets if bucket[0] >= height and bucket[1] >= width]
+        return min(holding, key=lambda bucket: bucket[0] * bucket[1], default=(height, width))
 
     def _normalise(self, canvas: Tensor, sizes: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 RGB, (B, 2) heights and widths inside the padding -> float32."""

@@ -60,6 +60,25 @@ def test_images_are_padded_to_a_size_at_least() -> None:
     assert batch.padded.tolist() == [[8, 12], [8, 8]]
 
 
+@pytest.mark.parametrize(
+    ("image", "batch"),
+    [
+        ((3, 3), (8, 8)),
+        ((5, 9), (8, 16)),
+        ((9, 5), (16, 12)),
+        ((13, 3), (16, 12)),
+        ((14, 14), (16, 16)),
+        ((17, 3), (20, 4)),
+    ],
+)
+def test_batches_are_padded_to_the_smallest_bucket_that_holds_them(
+    image: tuple[int, int], batch: tuple[int, int]
+) -> None:
+    made = Preprocess(divisor=4, buckets=[(8, 8), (16, 16), (8, 16), (16, 12)])(raw(image, (1, 1)))
+    assert made.images.shape[-2:] == batch
+    assert made.padded.tolist() == [[-(-side // 4) * 4 for side in image], [4, 4]]
+
+
 def test_detections_go_back_to_original_pixels_and_are_clipped() -> None:
     batch = Preprocess()(raw((50, 100), (30, 30), originals=[(101, 205), (10, 30)]))
     assert torch.allclose(batch.scale, torch.tensor([[2.05, 2.02], [1, 1 / 3]]))
@@ -95,6 +114,7 @@ def test_masks_move_too(mask: Any) -> None:
 
 def test_settings_build_the_same_again_and_weights_hold_nothing() -> None:
     first = Preprocess(mean=(1, 2, 3), std=(4, 5, 6), color="bgr", divisor=8, size=(2, 3), pad_value=1.0, pad="before")
+    first.buckets = [(8, 16)]
     assert json.loads(json.dumps(first.settings)) == Preprocess(**first.settings).settings
     assert first.settings["mean"] == [1, 2, 3]
     assert not first.state_dict()

@@ -26,7 +26,7 @@ class EMA(Callback):
     Args:
         momentum: w at the end; 1 - decay.
         warmup: How w(t) comes down to it: ``none``; ``exponential``, momentum + (1 - momentum) exp(-t / gamma)
-            (YOLOX, with gamma 2000); ``linear``, the larger of momentum and 9 / (10 + t) (TensorFlow).
+            (Ge et al. 2021); ``linear``, the larger of momentum and 9 / (10 + t) (TensorFlow).
         gamma: Updates, the scale of the exponential warmup.
         every: Steps between updates.
         buffers: ``copy`` takes them (statistics of batch norm) from the detector at each update, ``average`` averages

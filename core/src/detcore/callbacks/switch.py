@@ -14,7 +14,7 @@ from detcore.runner.state import Run
 
 
 class PipelineSwitch(Callback):
-    """Training reads its data through other transforms from an epoch on (YOLOX: no mosaic in the last 15 epochs).
+    """Training reads its data through other transforms from an epoch on, such as without mosaic in the last ones.
 
     Args:
         epoch: So many epochs are trained before; negative: so many, the last ones, are trained with them.

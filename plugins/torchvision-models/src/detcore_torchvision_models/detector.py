@@ -66,6 +66,8 @@ class TorchvisionDetector(Detector):
         made = inspect.get_annotations(factory, eval_str=True)["return"]
         self.num_classes = num_classes
         self.first_label = 1 if issubclass(made, GeneralizedRCNN | SSD) else 0
+        self.class_first = self.first_label  # these two say which rows of weights are of which class
+        self.class_major = issubclass(made, GeneralizedRCNN)
         options = dict(options or {})
         self._check_options(options, {*inspect.signature(factory).parameters, *inspect.signature(made).parameters})
         if pretrained:

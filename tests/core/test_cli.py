@@ -126,8 +126,11 @@ def test_a_file_without_suffix_is_a_config(here: Path, core_run: Run, run: dict[
 
 def test_eval_check_and_schema_are_passed_on(here: Path, core_run: Run, run: dict[str, Any]) -> None:
     core_run("eval", "a.toml", "last.pt", "--device", "cpu")
-    expected = {"checkpoint": "last.pt", "sets": (), "swaps": (), "device": "cpu"}
-    assert run["evaluate"] == (("a.toml",), expected)
+    expected = {"predictions": None, "output": None, "draw": None, "score": 0.3, "sets": (), "swaps": ()}
+    assert run["evaluate"] == (("a.toml", "last.pt"), {**expected, "device": "cpu"})
+    core_run("eval", "a.toml", "--predictions", "r.json", "--draw", "d", "--output", "o.json", "--score", "0.5")
+    files = {"predictions": "r.json", "output": "o.json", "draw": "d", "score": 0.5, "device": None}
+    assert run["evaluate"] == (("a.toml", None), {**expected, **files})
     run["result"] = ["a line", "another"]
     assert core_run("check", "a.toml", "--swap", "m=N").out == "a line\nanother\n"
     assert run["check"] == (("a.toml",), {"sets": (), "swaps": ("m=N",)})

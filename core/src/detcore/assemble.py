@@ -181,7 +181,7 @@ def evaluation(parts: Parts) -> Callable[..., Evaluation]:
         world=world,
     )
 
-    def evaluate(detector: torch.nn.Module, tick: Tick = lambda done, of: None) -> Evaluation:
+    def evaluate(detector: torch.nn.Module, tick: Tick = lambda done, of: None, samples: int = 8) -> Evaluation:
         return score(
             detector=detector,
             preprocess=parts.preprocess,
@@ -189,6 +189,7 @@ def evaluation(parts: Parts) -> Callable[..., Evaluation]:
             evaluator=settings.evaluator(settings.dataset),
             amp=parts.plan.build("train.amp") or "off",
             losses=settings.loss,
+            samples=samples,
             tick=tick,
         )
 

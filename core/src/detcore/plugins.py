@@ -88,6 +88,17 @@ def resolve_dist(dist: str, path: str) -> Path:
     raise ConfigError(where, f"{dist} has no such config", did_you_mean(path, files))
 
 
+def recipes() -> list[str]:
+    """``dist::path`` of every config that an installed plugin ships, fragments aside. Imports no plugin."""
+    roots = {
+        (each.distribution, Path(root) / ("_configs" if each.distribution == "detcore" else "configs"))
+        for each in installed(PLUGINS)
+        for root in _folders(each.point.module.partition(".")[0])
+    }
+    files = {(dist, file.relative_to(root)) for dist, root in roots for file in root.rglob("*.toml")}
+    return sorted(f"{dist}::{file.as_posix()}" for dist, file in files if "_base_" not in file.parts)
+
+
 def _register(manager: pluggy.PluginManager, module: Any, plugin: str, kinds: dict[str, str]) -> list[Record]:
     """Register one plugin, list its records and add its kinds to ``kinds``; whatever is wrong with it is raised."""
     manager.register(module, plugin)

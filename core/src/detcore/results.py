@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from detcore.errors import DataError
 from detcore.interfaces import Dataset
@@ -26,16 +25,17 @@ def category_ids(dataset: Dataset) -> Sequence[int]:
 
 
 def image_ids(dataset: Dataset) -> list[int | str]:
-    """What a dataset calls its images, by index: its ``image_ids``, else as its targets say, else the index.
-
-    Where the dataset has a method ``annotations(index)`` (a target without its image), no image is read.
-    """
+    """What a dataset calls its images, by index: its ``image_ids``, else as its targets say, else the index."""
     own = getattr(dataset, "image_ids", None)
-    if own is not None:
-        return [each if isinstance(each, str) else int(each) for each in own]
+    if own is None:
+        own = [target.get("image_id", index) for index, target in enumerate(targets(dataset))]
+    return [each if isinstance(each, str) else int(each) for each in own]
+
+
+def targets(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """The targets of a dataset; no image is read where it has a method ``annotations(index)``, which is this."""
     target = getattr(dataset, "annotations", lambda index: dataset[index][1])
-    ids = (target(index).get("image_id", index) for index in range(len(dataset)))
-    return [int(each) if isinstance(each, Tensor) else each for each in ids]
+    return (target(index) for index in range(len(dataset)))
 
 
 def to_rows(

@@ -15,7 +15,22 @@ from detcore.cli.group import Group
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-config = click.argument("config", metavar="CONFIG")
+
+def complete_configs(*asked: Any) -> Any:
+    """Configs and recipes."""
+    from detcore.cli import completion
+
+    return completion.configs(*asked)
+
+
+def complete_plugins(*asked: Any) -> Any:
+    """Plugins."""
+    from detcore.cli import completion
+
+    return completion.plugins(*asked)
+
+
+config = click.argument("config", metavar="CONFIG", shell_complete=complete_configs)
 work_dir = click.option("--work-dir", metavar="DIR", help="Where checkpoints and logs go.")
 device = click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps; by default the best there is.")
 
@@ -33,10 +48,13 @@ def overrides(command: FunctionT) -> FunctionT:
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="detcore")
 def group() -> None:
-    """Train and evaluate object detectors that are wired by TOML.
+    """Train and evaluate object detectors that are wired by TOML, and find objects with them.
 
     A CONFIG is a file, or a recipe of an installed package: detcore::quickstart.toml.
     Without a command, CONFIG is trained.
+
+    Exit codes: 0 done; 1 done, but a difference, a broken plugin or a file that could not be read was found;
+    2 an error that you can mend, said in a line; 130 and 143 ended by Ctrl-C and by SIGTERM.
 
     Example: core-run detcore::quickstart.toml --set train.epochs=1
     """
@@ -60,17 +78,56 @@ def train(**options: Any) -> None:
 
 @group.command(name="eval")
 @config
-@click.argument("checkpoint")
+@click.argument("checkpoint", required=False, type=click.Path())
+@click.option("--predictions", type=click.Path(), metavar="FILE", help="Score COCO's results JSON; needs no model.")
+@click.option("--output", type=click.Path(), metavar="FILE", help="Write the detections as COCO's results JSON.")
+@click.option("--draw", type=click.Path(), metavar="DIR", help="Draw all images, annotations beside detections.")
+@click.option("--score", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="The least that is drawn.")
 @overrides
 @device
 def evaluate(**options: Any) -> None:
-    """Evaluate CHECKPOINT on the validation data of CONFIG.
+    """Evaluate CHECKPOINT, or results in a file, on the validation data of CONFIG.
 
-    Example: core-run eval my.toml runs/my/checkpoints/last.pt --device cuda
+    Where no image has an object (a test set), the detections are only written.
+
+    \b
+    Example: core-run eval my.toml runs/my/checkpoints/last.pt --draw pictures
+             core-run eval my.toml --predictions results.json
     """
     from detcore import run
 
-    run.evaluate(options.pop("config"), **options)
+    run.evaluate(options.pop("config"), options.pop("checkpoint"), **options)
+
+
+@group.command()
+@click.argument("words", nargs=-1, required=True, type=click.Path(), metavar="CONFIG|CHECKPOINT [CHECKPOINT] INPUT...")
+@click.option("--output", type=click.Path(), default="predictions", show_default=True, metavar="DIR", help="Where to.")
+@click.option("--score", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="The least that counts.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images at once; by default as in [val].")
+@click.option("--draw/--no-draw", default=True, help="Whether pictures are drawn.")
+@overrides
+@device
+def predict(words: tuple[str, ...], **options: Any) -> None:
+    """Find objects in INPUTs: images, folders, quoted globs and videos.
+
+    A CHECKPOINT carries the config that it was trained with; behind a CONFIG (.toml) it ends in .pt or .pth.
+
+    Writes pictures/, predictions.json (COCO's results) and images.json (the images that they name; videos frame by
+    frame). A file that cannot be read is named and left out; the exit code is then 1.
+
+    Example: core-run predict runs/my/checkpoints/best.pt photos "more/*.jpg" --output found
+    """
+    source, *inputs = words
+    is_config = source.endswith(".toml") or "::" in source
+    checkpoint = inputs.pop(0) if is_config and inputs and inputs[0].endswith((".pt", ".pth")) else None
+    if not inputs:
+        raise click.UsageError("an INPUT is missing: an image, a folder, a quoted glob or a video")
+    from detcore import run
+
+    unread = run.predict(source, inputs, checkpoint=checkpoint, **options)
+    for error in unread:
+        click.echo(str(error), err=True)
+    click.get_current_context().exit(1 if unread else 0)
 
 
 @group.command()
@@ -111,8 +168,8 @@ def show(config: str, key: str | None, sets: tuple[str, ...], swaps: tuple[str, 
 
 
 @group.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", shell_complete=complete_configs)
+@click.argument("b", metavar="B", shell_complete=complete_configs)
 def diff(a: str, b: str) -> None:
     """Compare what two configs fold to; exit with 1 if they differ.
 
@@ -127,7 +184,7 @@ def diff(a: str, b: str) -> None:
 
 
 @group.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_plugins)
 @click.option("--broken", is_flag=True, help="Only those that cannot be loaded; exit with 1 if there are any.")
 def plugins(name: str | None, broken: bool) -> None:
     """List the installed plugins; or what the plugin NAME provides.
@@ -161,3 +218,18 @@ def schema(output: Path | None) -> None:
         output.write_text(text + "\n", encoding="utf-8")
     else:
         click.echo(text)
+
+
+@group.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that makes SHELL complete commands, options, configs and plugins.
+
+    \b
+    Example: core-run completion bash >> ~/.bashrc
+             core-run completion zsh >> ~/.zshrc
+             core-run completion fish > ~/.config/fish/completions/core-run.fish
+    """
+    from detcore.cli import completion
+
+    click.echo(completion.script(shell))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
 from detcore.errors import PluginError, did_you_mean, one_line
 
@@ -35,7 +36,17 @@ class Group(click.Group):
             return name, self.commands[name], args[1:]
         if name.endswith(".toml") or "::" in name or Path(name).is_file():
             return DEFAULT, self.commands[DEFAULT], args
+        if ctx.resilient_parsing:  # the shell asks what could follow: of an unknown command nothing
+            return None, None, []
         return name, _load(name, sorted(self.commands)), args[1:]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands of core and of plugins, options, and configs, which are trained."""
+        from detcore.cli.completion import configs  # noqa: PLC0415 (nothing else needs it)
+
+        found = [*super().shell_complete(ctx, incomplete), *configs(ctx, None, incomplete)]
+        others = {each.point.name: each.distribution for each in _installed()}
+        return [*found, *(CompletionItem(n, help=by) for n, by in sorted(others.items()) if n.startswith(incomplete))]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Core's commands with their help; those of plugins with their distribution only: they are not loaded."""

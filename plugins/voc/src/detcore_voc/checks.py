@@ -122,7 +122,8 @@ def object_findings(table: Table) -> Iterator[Finding]:
     rows, boxes, clipped = table.rows, table.boxes, table.clipped
 
     def box(row: int) -> str:
-        return f"the box {', '.join(f'{name} {text}' for name, text in zip(CORNERS, rows[row].corners, strict=True))}"
+        pairs = zip(CORNERS, rows[row].corners, strict=True)
+        return "the box " + ", ".join(f"{name} {text or '?'}" for name, text in pairs)
 
     def unknown(row: int) -> str:
         near = did_you_mean(rows[row].name, table.classes)

@@ -24,7 +24,7 @@ from detcore.runner.evaluate import Evaluation, Tick
 from detcore.runner.evaluate import evaluate as score
 from detcore.runner.folder import RunFolder, environment
 from detcore.runner.logs import ConsoleLog, JsonlLog
-from detcore.runner.optim import build_optimizer
+from detcore.runner.parameters import Rules, build_optimizer, freeze
 from detcore.runner.state import Run
 from detcore.runner.window import Window
 
@@ -120,6 +120,8 @@ def prepare(parts: Parts, folder: Path) -> Run:
     settings, checked = parts.train, parts.plan
     assert settings is not None, "built without wanting train"
     seed: int = checked.build("seed")
+    rules = param_rules(checked)
+    freeze(parts.model, rules)
     loader = Loader(
         settings.dataset,
         settings.transforms,
@@ -137,7 +139,7 @@ def prepare(parts: Parts, folder: Path) -> Run:
     return Run(
         detector=parts.model,
         preprocess=parts.preprocess,
-        optimizer=build_optimizer(parts.model, checked.build("optimizer")),
+        optimizer=build_optimizer(parts.model, checked.build("optimizer"), rules, scale_of(settings)),
         loader=loader,
         epochs=settings.epochs,
         steps=settings.steps,
@@ -165,6 +167,22 @@ def prepare(parts: Parts, folder: Path) -> Run:
         seed=seed,
         meta=parts.meta,
     )
+
+
+def param_rules(checked: Plan) -> Rules:
+    """``[params]``: each rule by its address."""
+    table: Any = checked.root.table.get("params")
+    return {table.where(name): rule for name, rule in (checked.build("params") or {}).items()}
+
+
+def scale_of(settings: TrainSettings) -> float:
+    """What learning rates are multiplied by, as they are meant for ``base_batch_size`` images a step; it is printed."""
+    images, base = settings.batch_size * settings.accumulate, settings.base_batch_size
+    if base is None:
+        return 1.0
+    if distributed.rank() == 0:
+        print(f"learning rates x {images / base:g}: {images} images a step, base_batch_size {base}")
+    return images / base
 
 
 def evaluation(parts: Parts) -> Callable[..., Evaluation]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import attrs
 from torch import Tensor, nn
@@ -382,7 +382,20 @@ class RoIDecoder(nn.Module, ABC):
 
 
 class Detector(Container, nn.Module, ABC):
-    """Images to losses or detections. A batch holds normalised images; see :class:`detcore.structures.Batch`."""
+    """Images to losses or detections. A batch holds normalised images; see :class:`detcore.structures.Batch`.
+
+    Attributes:
+        frozen: Layers of it that stay in evaluation mode while it trains.
+    """
+
+    frozen: Sequence[nn.Module] = ()
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module, except for what is frozen."""
+        super().train(mode)
+        for layer in self.frozen:
+            layer.eval()
+        return self
 
     @abstractmethod
     def losses(self, batch: Batch) -> Losses:

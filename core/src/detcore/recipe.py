@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import Transform
 
 from detcore.interfaces import Callback, Dataset, Detector, Evaluator, Factory, Schedule, Section
 from detcore.preprocess import Preprocess
+from detcore.runner.parameters import ParamRule
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -24,6 +25,7 @@ class TrainSettings:
         steps: how many steps are made.
         batch_size: Images per batch, of all processes together.
         accumulate: Batches whose gradients one step sums up.
+        base_batch_size: Images per step that the learning rate is meant for; it is scaled to those there are.
         transforms: Called in order on (image, target).
         workers: Processes that read data; the result does not depend on it.
         prefetch: Batches that each of them reads ahead.
@@ -45,6 +47,7 @@ class TrainSettings:
     steps: PositiveInt | None = None
     batch_size: PositiveInt
     accumulate: PositiveInt = 1
+    base_batch_size: PositiveInt | None = None
     transforms: Sequence[Transform] = ()
     workers: NonNegativeInt = 0
     prefetch: PositiveInt = 2
@@ -99,6 +102,7 @@ class Recipe:
         val: What it is evaluated on.
         preprocess: How images are normalised and padded; a checkpoint carries it.
         optimizer: Any of torch.optim.
+        params: What is different for some parameters, by a name for each rule.
         schedule: Factors of the learning rate; several multiply.
         callbacks: What happens beside training, by name.
         init_from: Weights that training begins with: a path, an address, or a table of ``from``, ``prefix`` and
@@ -115,6 +119,7 @@ class Recipe:
     val: Section[ValSettings] | None = None
     preprocess: Section[Preprocess] | None = None
     optimizer: Factory[Optimizer] | None = None
+    params: Mapping[str, Section[ParamRule]] | None = None
     schedule: Sequence[Schedule] = ()
     callbacks: Mapping[str, Callback] | None = None
     init_from: str | Mapping[str, str] | None = None

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from detcore.assemble import Parts, Strings, build, class_flow, evaluation, load, prepare
+from detcore.assemble import Parts, Strings, build, class_flow, evaluation, load, param_rules, prepare
 from detcore.build import plan
 from detcore.config import Config
 from detcore.errors import CheckpointError, ConfigError
@@ -16,6 +16,7 @@ from detcore.interfaces import Dataset
 from detcore.plugins import discover
 from detcore.recipe import Recipe
 from detcore.runner import checkpoint as checkpoints
+from detcore.runner.parameters import factors
 from detcore.runner.train import train as run_to_the_end
 from detcore.schema import schema_of
 from detcore.trained import load_checkpoint
@@ -72,7 +73,7 @@ def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
     classes = checked.build("classes")
     lines = [f"warning: {warning}" for warning in config.warnings]
     if "model" in checked and classes is not None:
-        checked.build("model", class_flow(config, classes))
+        factors(checked.build("model", class_flow(config, classes)), param_rules(checked))
     elif "model" in checked:
         lines.append("not verified: channels, as the classes are read from the annotations (write `classes` to verify)")
     return [*lines, f"{config.table.where()}: no problem found"]

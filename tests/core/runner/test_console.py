@@ -134,8 +134,8 @@ def test_other_output_comes_above_the_bar(tmp_path: Path, monkeypatch: pytest.Mo
 
     screen, _, seen = shown(tmp_path, monkeypatch, Talks(), epochs=1, report_every=99)
     talk = [line for step in range(1, 7) for line in (f"printed {step}", f"echoed {step}", "whole lines", "only")]
-    assert screen.text.splitlines()[4:28] == talk
-    assert seen[2].splitlines()[4:-1] == talk[:12]
+    assert screen.text.splitlines()[8:32] == talk
+    assert seen[2].splitlines()[8:-1] == talk[:12]
 
 
 def test_a_file_that_standard_error_goes_to_gets_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +242,7 @@ def test_a_resumed_run_says_where_it_goes_on(tmp_path: Path, capsys: pytest.Capt
     run = tiny_run(tmp_path)
     run.epoch, run.position, run.step = 1, 2, 8
     ConsoleLog().run_started(run)
-    assert capsys.readouterr().out.splitlines()[-1] == "resumed epoch 2/2  step 8/12"
+    assert "resumed epoch 2/2  step 8/12" in capsys.readouterr().out.splitlines()
 
 
 def test_evaluation_progress_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import torch
 from detcore import distributed
 from detcore.interfaces import Callback
 from detcore.runner.bar import Bar, fits_here
+from detcore.runner.parameters import parameter_table
 from detcore.runner.state import Run
 from detcore.structures import Losses
 
@@ -36,6 +37,7 @@ class ConsoleLog(Callback):
         self.began = time.perf_counter(), run.step
         for name, text in _facts(run).items():
             _say(f"{name:<8}{text}")
+        _say(parameter_table(run.detector))
         self.bar = Bar(self) if fits_here() else None
 
     def epoch_started(self, run: Run) -> None:

@@ -208,6 +208,13 @@ def test_a_flaw_of_an_object_is_named_or_skipped_and_reported(case, kind):
     assert boxes(dataset, 1) == left
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("box", [("inf", 1, "inf", 2), ("-inf", 1, 3, 2), ("nan", 1, 3, 2), ("1e300", 1, "2e300", 2)])
+def test_numbers_that_are_none_are_flaws_and_warn_of_nothing(case, box):
+    case.write("a", ELSE, thing(box=box))
+    assert len(case.open(invalid="skip").report) == 1
+
+
 def test_an_object_without_a_box_is_named(case):
     case.write("a", "<object><name>cat</name></object>")
     message = "Annotations/a.xml: object 1: the box xmin ?, ymin ?, xmax ?, ymax ? is not one of four numbers"

@@ -96,6 +96,12 @@ class Table:
         """(N, 4) the boxes with what is outside the image cut off."""
         return np.concatenate([np.maximum(self.boxes[:, :2], 0), np.minimum(self.boxes[:, 2:], self.sizes)], 1)
 
+    @property
+    def over(self) -> Bools:
+        """(N,) which boxes stand out over the image by more than rounding."""
+        clipped = self.clipped
+        return _any((self.boxes < clipped - ROUNDING) | (self.boxes > clipped + ROUNDING))
+
 
 def tabulate(files: Sequence[File], classes: Sequence[str], shift: Sequence[float]) -> Table:
     """All objects as arrays; ``shift`` is added to the four written numbers."""
@@ -153,8 +159,7 @@ def object_findings(table: Table) -> Iterator[Finding]:
     for kind, wrong, what in checks:
         yield Finding(kind, np.flatnonzero(wrong & sound), what)
         sound &= ~wrong
-    over = _any(np.abs(boxes - clipped) > ROUNDING)
-    yield Finding("box partly outside the image", np.flatnonzero(over & sound), outside, "clipped")
+    yield Finding("box partly outside the image", np.flatnonzero(table.over & sound), outside, "clipped")
     overlap, twin = _twins(table, np.flatnonzero(sound))
 
     def twins(row: int) -> str:

@@ -15,7 +15,7 @@ from detcore.interfaces import ClassNames
 from detcore.report import Flaw, settle, summarize
 from torchvision import tv_tensors
 
-from detcore_voc.checks import ROUNDING, Bools, Ints, Table, file_findings, object_findings, size, tabulate
+from detcore_voc.checks import Bools, Ints, Table, file_findings, object_findings, size, tabulate
 from detcore_voc.files import File, find, stems
 from detcore_voc.reading import read_lines
 
@@ -174,8 +174,7 @@ class VOCDataset:
         self._sizes = np.array([size(file) for file in left])
         counts = np.bincount(table.file[sound], minlength=len(files))[stay]
         self._offsets = np.concatenate([[0], counts.cumsum()])
-        over = (np.abs(table.boxes - table.clipped) > ROUNDING).any(1, keepdims=True)
-        self._boxes = np.where(over, table.clipped, table.boxes)[sound]
+        self._boxes = np.where(table.over[:, None], table.clipped, table.boxes)[sound]
         self._labels = table.label[sound]
         self._ignored = ignored[sound]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def _listing(folder: Path, parent: str) -> Mapping[str, Sequence[str]]:
     """Names of images by stem."""
     found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder / parent)) if (folder / parent).is_dir() else ():
-        stem, suffix = os.path.splitext(os.path.join(parent, name))
+        stem, suffix = os.path.splitext(posixpath.join(parent, name))
         if suffix.lower() in SUFFIXES:
             found.setdefault(stem, []).append(stem + suffix)
     return found

@@ -18,7 +18,7 @@ from detcore.trained import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.toml")
-FCOS = str(ROOT / "configs" / "fcos_r50_coco.toml")
+FCOS = str(ROOT / "configs" / "fcos" / "fcos_r50_caffe_fpn_gn_1x_coco.toml")
 COCO128 = Path(os.environ.get("DETCORE_TEST_DATA", ROOT.parent / "shared" / "data")) / "coco128"
 TINY = [
     "train.dataset.length=4", "train.batch_size=2", "train.epochs=1", "val.dataset.length=2",

@@ -19,55 +19,20 @@ from detcore.predictor import Predictor, Result
 from detcore.preprocess import Preprocess
 from detcore.structures import Detections
 from detcore.trained import load_checkpoint
+from installed_toys import CHECKPOINT, CONFIG, enter, train_toys
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import Resize
 
-CONFIG = """
-classes = ["red", "green"]
-[model]
-type = "OneStage"
-backbone = { type = "ToyBackbone" }
-head = { type = "ToyHead" }
-[preprocess]
-divisor = 16
-[train]
-dataset = { type = "ToyDataset" }
-epochs = 1
-batch_size = 4
-[val]
-dataset = { type = "ToyDataset", length = 6 }
-evaluator = { type = "ToyEvaluator" }
-transforms = [{ type = "Resize", size = [40, 56] }]
-batch_size = 4
-[optimizer]
-type = "SGD"
-lr = 0.1
-"""
-CHECKPOINT = "out/checkpoints/last.pt"
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a config, whose plugin is installed, and a checkpoint."""
-    folder = tmp_path_factory.mktemp("trained")
-    info = folder / "toys-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[detcore]\ntoys = toy_plugin\n")
-    (folder / "toy.toml").write_text(CONFIG)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.syspath_prepend(folder)
-        run.train("toy.toml", work_dir="out")
-    return folder
+    return train_toys(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture
 def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(trained)
-    monkeypatch.syspath_prepend(trained)
-    return trained
+    return enter(trained, monkeypatch)
 
 
 def tiny() -> Predictor:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from detcore.assemble import Parts, Strings, build, class_flow, evaluation, load, param_rules, prepare
+from detcore.assemble import Parts, Strings, build, class_flow, load, param_rules, prepare
 from detcore.build import plan
+from detcore.catalog import Catalog
 from detcore.config import Config
-from detcore.errors import CheckpointError, ConfigError
+from detcore.errors import CheckpointError, ConfigError, UserError
 from detcore.initial import init_from
 from detcore.interfaces import Dataset
 from detcore.plugins import discover
+from detcore.prediction import find, predict_into, write_json
 from detcore.recipe import Recipe
 from detcore.runner import checkpoint as checkpoints
 from detcore.runner.parameters import factors
 from detcore.runner.train import train as run_to_the_end
 from detcore.schema import schema_of
-from detcore.trained import load_checkpoint
+from detcore.scoring import draw_samples, score_detector, score_file
+from detcore.trained import load_checkpoint, load_detector
 
 
 def train(
@@ -57,13 +60,78 @@ def train(
 
 
 def evaluate(
-    source: str, checkpoint: str, *, sets: Strings = (), swaps: Strings = (), device: str | None = None
+    source: str,
+    checkpoint: str | None = None,
+    *,
+    predictions: str | None = None,
+    output: str | None = None,
+    draw: str | None = None,
+    score: float = 0.3,
+    sets: Strings = (),
+    swaps: Strings = (),
+    device: str | None = None,
 ) -> Mapping[str, float]:
-    """Score a checkpoint on the validation data of a config; see :func:`train`."""
+    """Score a checkpoint, or results that are in a file, on the validation data of a config; see :func:`train`.
+
+    Args:
+        source: A config.
+        checkpoint: Whose detections are scored.
+        predictions: COCO's results JSON, instead; no model is built.
+        output: A file for the results. Where no image of the data has an object, they are written and not scored.
+        draw: A folder for pictures of all images, as they are annotated beside what was found.
+        score: What scores less is not drawn.
+        sets: As in :func:`train`.
+        swaps: As in :func:`train`.
+        device: As in :func:`train`.
+    """
+    if (checkpoint is None) == (predictions is None):
+        raise ConfigError("eval", "wants a checkpoint, or results to score with --predictions: one of the two")
     config, catalog = load(source, sets, swaps)
-    parts = build(config, catalog, device, wanted=("model", "val"))
-    load_checkpoint(parts, Path(checkpoint))
-    return report(evaluation(parts)(parts.model).metrics)
+    if predictions is not None:
+        found = score_file(_split(config, catalog, "val"), Path(predictions))
+    else:
+        parts = build(config, catalog, device, wanted=("model", "val"))
+        load_checkpoint(parts, Path(str(checkpoint)))
+        found = score_detector(parts, written=output is not None, drawn=draw is not None)
+    if output:
+        write_json(Path(output), [*found.results])
+    if draw:
+        draw_samples(found, Path(draw), score)
+    return report(found.metrics)
+
+
+def predict(
+    source: str,
+    inputs: Strings,
+    *,
+    checkpoint: str | None = None,
+    output: str = "predictions",
+    score: float = 0.3,
+    batch_size: int | None = None,
+    draw: bool = True,
+    sets: Strings = (),
+    swaps: Strings = (),
+    device: str | None = None,
+) -> Sequence[UserError]:
+    """Find objects in images, folders, globs and videos; what could not be read is returned.
+
+    Args:
+        source: A config or a checkpoint; see :func:`detcore.load_detector`.
+        inputs: Files, folders and globs.
+        checkpoint: Where ``source`` is a config.
+        output: The folder that pictures, ``predictions.json`` and ``images.json`` are written to.
+        score: What scores less is left out.
+        batch_size: Images at once; by default that of ``[val]``.
+        draw: Whether to draw.
+        sets: As in :func:`train`.
+        swaps: As in :func:`train`.
+        device: As in :func:`train`.
+    """
+    files = find(inputs)
+    predictor = load_detector(source, checkpoint, device=device, sets=sets, swaps=swaps)
+    unread = predict_into(Path(output), predictor, files, score=score, batch_size=batch_size, pictures=draw)
+    print(f"{len(files) - len(unread)} of {len(files)} files; in {output}")
+    return unread
 
 
 def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
@@ -103,12 +171,16 @@ def load_config(source: str, *, sets: Strings = (), swaps: Strings = ()) -> Conf
 
 def load_dataset(source: str, split: str = "val", *, sets: Strings = (), swaps: Strings = ()) -> Dataset:
     """The dataset of ``[train]`` or ``[val]`` of a config, without its transforms."""
-    config, catalog = load(source, sets, swaps)
+    dataset: Dataset = _split(*load(source, sets, swaps), split).dataset
+    return dataset
+
+
+def _split(config: Config, catalog: Catalog, split: str) -> Any:
+    """``[train]`` or ``[val]`` without a model."""
     checked = plan(config, catalog, Recipe)
     if split not in ("train", "val") or split not in checked:
         raise ConfigError(config.table.where(), f"says nothing of {split}")
-    dataset: Dataset = checked.build(split, class_flow(config, checked.build("classes"))).dataset
-    return dataset
+    return checked.build(split, class_flow(config, checked.build("classes")))
 
 
 def _folder(parts: Parts, source: str, work_dir: str | None, resume: str | None) -> Path:

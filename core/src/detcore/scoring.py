@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
+from detcore.assemble import Parts, evaluation
 from detcore.errors import DataError
 from detcore.interfaces import Dataset, Evaluator
 from detcore.pictures import samples_sheet
@@ -15,6 +18,8 @@ from detcore.recipe import ValSettings
 from detcore.results import category_ids, from_rows, image_ids, targets
 from detcore.runner.evaluate import Evaluation
 from detcore.structures import Detections
+
+NOTHING = ("val.dataset", "no image has an object: there is nothing to score")
 
 
 class Unscored(Evaluator):
@@ -36,6 +41,27 @@ def has_objects(dataset: Dataset) -> bool:
     return any(len(target.get("boxes", ())) for target in targets(dataset))
 
 
+def score_detector(parts: Parts, *, written: bool, drawn: bool) -> Evaluation:
+    """What the detector finds in the validation data, scored; where nothing is annotated, it is only found.
+
+    Args:
+        parts: With the validation data.
+        written: Whether the results will be written; else data without objects is an error.
+        drawn: Whether what was found in every image is kept, to be drawn.
+
+    Raises:
+        UserError: As said, and what evaluation raises.
+    """
+    settings = parts.val
+    assert settings is not None, "built without wanting val"
+    if not has_objects(settings.dataset):
+        if not written:
+            raise DataError(*NOTHING, "Write the results with --output FILE.")
+        print("no image has an object: the results are written, not scored")
+        parts = attrs.evolve(parts, val=attrs.evolve(settings, evaluator=Unscored))
+    return evaluation(parts)(parts.model, samples=len(settings.dataset) if drawn else 0)
+
+
 def score_file(settings: ValSettings, file: Path) -> Evaluation:
     """The metrics of results that a file holds; no model takes part.
 
@@ -44,9 +70,11 @@ def score_file(settings: ValSettings, file: Path) -> Evaluation:
         file: COCO's results JSON, with the dataset's ids of images and categories.
 
     Raises:
-        DataError: The file cannot be read, is something else, or is of other data.
+        DataError: The file cannot be read, is something else, or is of other data; nothing is annotated.
     """
     dataset = settings.dataset
+    if not has_objects(dataset):
+        raise DataError(*NOTHING)
     rows, ids = _read(file), image_ids(dataset)
     found = from_rows(rows, ids, category_ids(dataset), str(file))
     evaluator = settings.evaluator(dataset)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from detcore.interfaces import Activation, Conv, Factory, Norm
+
+RELU = partial(nn.ReLU, inplace=True)
 
 
 def BN(channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False) -> nn.Module:
@@ -44,8 +49,37 @@ class LN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        x = nn.functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
+        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)
+
+
+def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(conv(x))``; a batch norm that keeps its statistics becomes part of the convolution's weight.
+
+    The numbers are the same up to rounding; a pass over the map, and a copy of it for the backward pass, are saved. So
+    it is done where the map is larger than the weight, and not where a module has hooks that wait to be called.
+    """
+    if type(conv) is nn.Conv2d and isinstance(norm, _BatchNorm) and _folds(conv, norm, x):
+        scale = (norm.get_buffer("running_var") + norm.eps).rsqrt() * norm.weight
+        shift = norm.bias - norm.get_buffer("running_mean") * scale
+        if conv.bias is not None:
+            shift = shift + conv.bias * scale
+        weight = conv.weight * scale[:, None, None, None]
+        return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+    out: Tensor = norm(conv(x))
+    return out
+
+
+def _folds(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> bool:
+    fixed = not norm.training and norm.affine and norm.track_running_stats
+    plain = conv.padding_mode == "zeros" and conv.weight.dtype == torch.float32 and not _hooked(conv, norm)
+    positions = x.numel() // (conv.in_channels * conv.stride[0] * conv.stride[1])
+    return fixed and plain and positions > conv.weight.numel() // conv.out_channels
+
+
+def _hooked(*modules: nn.Module) -> bool:
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name) for module in modules for name in hooks)
 
 
 class ConvNormAct(nn.Module):
@@ -71,7 +105,7 @@ class ConvNormAct(nn.Module):
         kernel_size: int = 1,
         *,
         norm: Factory[Norm] | Callable[[int], nn.Module] | None = None,
-        act: Factory[Activation] | Callable[[], nn.Module] | None = nn.ReLU,
+        act: Factory[Activation] | Callable[[], nn.Module] | None = RELU,
         conv: Factory[Conv] | Callable[..., nn.Module] = nn.Conv2d,
         bias: bool | None = None,
         **options: Any,
@@ -85,7 +119,5 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H', W')."""
-        x = self.conv(x)
-        if self.norm is not None:
-            x = self.norm(x)
+        x = self.conv(x) if self.norm is None else conv_norm(self.conv, self.norm, x)
         return x if self.act is None else self.act(x)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from detcore.errors import ConfigError
 from detcore.interfaces import Backbone, Conv, Factory, Features, Norm
-from detcore.layers import BN
+from detcore.layers import BN, conv_norm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -63,9 +63,11 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, channels, H / stride, W / stride), rounded up."""
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        out: Tensor = self.relu(self.bn2(self.conv2(x)) + shortcut)
+        shortcut = x if self.downsample is None else conv_norm(self.downsample[0], self.downsample[1], x)
+        x = self.relu(conv_norm(self.conv1, self.bn1, x))
+        x = conv_norm(self.conv2, self.bn2, x)
+        x += shortcut
+        out: Tensor = self.relu(x)
         return out
 
 
@@ -123,10 +125,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, 4 * channels, H / stride, W / stride), rounded up."""
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        out: Tensor = self.relu(self.bn3(self.conv3(x)) + shortcut)
+        shortcut = x if self.downsample is None else conv_norm(self.downsample[0], self.downsample[1], x)
+        x = self.relu(conv_norm(self.conv1, self.bn1, x))
+        x = self.relu(conv_norm(self.conv2, self.bn2, x))
+        x = conv_norm(self.conv3, self.bn3, x)
+        x += shortcut
+        out: Tensor = self.relu(x)
         return out
 
 
@@ -236,7 +240,7 @@ class ResNet(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         """(B, 3, H, W) -> the maps (B, C_l, H_l, W_l) of ``out_indices``, sides divided by the stride, rounded up."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(self.relu(conv_norm(self.conv1, self.bn1, images)))
         maps = []
         for stage, layer in enumerate(self.stages):
             x = layer(x)

@@ -247,8 +247,9 @@ def test_transforms_change_from_an_epoch_on(tmp_path: Path, epoch: int, expected
     assert switched(tmp_path, epoch) == expected
 
 
-def test_workers_that_stay_take_the_new_transforms(tmp_path: Path) -> None:
+def test_workers_that_stay_take_the_new_transforms_and_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert switched(tmp_path, 2, workers=1, persistent=True) == {2, 3}
+    assert capsys.readouterr().out == "epoch 3/4  transforms from here on: Count\n"  # one new loader, not one an epoch
 
 
 def test_a_run_that_is_resumed_behind_the_switch_has_switched(

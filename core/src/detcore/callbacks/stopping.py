@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from detcore.distributed import rank
 from detcore.errors import ConfigError, did_you_mean
 from detcore.interfaces import Callback
 from detcore.runner.state import Run
@@ -57,8 +56,8 @@ class EarlyStopping(Callback):
             self.best, self.waited = value, 0
         else:
             self.waited += 1
-        run.stop |= self.waited >= self.patience
-        if self.waited >= self.patience and rank() == 0:
+        if self.waited >= self.patience:
+            run.stop = True
             best = self.best if self.mode == "max" else -self.best
             print(f"stopped early: {self.waited} validations without {name} better than {best:.4g}", flush=True)
 

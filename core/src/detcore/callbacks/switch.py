@@ -8,7 +8,6 @@ from typing import ClassVar
 import attrs
 from torchvision.transforms.v2 import Transform
 
-from detcore.distributed import rank
 from detcore.interfaces import Callback
 from detcore.runner.state import Run
 
@@ -34,6 +33,5 @@ class PipelineSwitch(Callback):
         if run.epoch < begin or run.loader.transforms is self.transforms:
             return
         run.loader = attrs.evolve(run.loader, transforms=self.transforms)
-        if rank() == 0:
-            names = ", ".join(type(transform).__name__ for transform in self.transforms) or "none"
-            print(f"epoch {run.epoch + 1}/{epochs}  transforms from here on: {names}", flush=True)
+        names = ", ".join(type(transform).__name__ for transform in self.transforms) or "none"
+        print(f"epoch {run.epoch + 1}/{epochs}  transforms from here on: {names}", flush=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -89,7 +91,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return record
 
     module = ModuleType("detcore.run")
-    module.__dict__.update({name: function(name) for name in ("train", "evaluate", "check", "schema")})
+    module.__dict__.update({name: function(name) for name in ("train", "evaluate", "predict", "check", "schema")})
     monkeypatch.setitem(sys.modules, "detcore.run", module)
     monkeypatch.setattr(detcore, "run", module, raising=False)
     return calls
@@ -357,9 +359,66 @@ def test_neither_a_command_nor_a_config(core_run: Run, here: Path) -> None:
     assert '"trian" is neither a command nor a config file. Did you mean "train"?' in result.err
 
 
-def test_every_command_has_an_example() -> None:
-    for name, command in group.commands.items():
-        assert f"Example: core-run {name}" in (command.help or "")
+EXAMPLES = re.compile(r"^ *(?:Example: )?core-run (.*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", group.commands)
+def test_every_command_has_an_example_that_it_can_parse(name: str) -> None:
+    command = group.commands[name]
+    examples = EXAMPLES.findall(command.help or "")
+    assert examples
+    for example in examples:
+        word, *args = shlex.split(example.partition(" >")[0])
+        assert word == name
+        command.make_context(name, args).close()
+
+
+def test_help_says_what_exit_codes_mean(core_run: Run) -> None:
+    said = " ".join(core_run("--help").out.split())
+    assert "Exit codes: 0 done; 1 done, but" in said
+    assert "2 an error that you can mend" in said
+
+
+PREDICTED: dict[str, Any] = {
+    "checkpoint": None, "output": "predictions", "score": 0.3, "batch_size": None, "draw": True, "sets": (), "swaps": (),
+    "device": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("args", "expected", "changed"),
+    [
+        (["best.pt", "a.jpg", "b"], ("best.pt", ["a.jpg", "b"]), {}),
+        (["my.toml", "best.pt", "a.jpg"], ("my.toml", ["a.jpg"]), {"checkpoint": "best.pt"}),
+        (["x::y", "b.pth", "a", "c.pt"], ("x::y", ["a", "c.pt"]), {"checkpoint": "b.pth"}),
+        (["my.toml", "a.jpg"], ("my.toml", ["a.jpg"]), {}),
+        (["b.pt", "a", "--no-draw", "--score", "0.5"], ("b.pt", ["a"]), {"draw": False, "score": 0.5}),
+        (["b.pt", "--output", "o", "a", "--batch-size", "4"], ("b.pt", ["a"]), {"output": "o", "batch_size": 4}),
+    ],
+)
+def test_predict_tells_configs_checkpoints_and_inputs_apart(
+    args: list[str], expected: tuple[Any, ...], changed: dict[str, Any], core_run: Run, run: dict[str, Any]
+) -> None:
+    run["result"] = []
+    assert core_run("predict", *args) == Result(0, "", "")
+    assert run["predict"] == (expected, {**PREDICTED, **changed})
+
+
+def test_predict_names_what_it_could_not_read_and_exits_with_1(core_run: Run, run: dict[str, Any]) -> None:
+    run["result"] = [ConfigError("a.png", "is cut off")]
+    assert core_run("predict", "best.pt", "photos") == Result(1, "", "a.png: is cut off\n")
+
+
+@pytest.mark.parametrize("args", [["best.pt"], ["my.toml", "best.pt"]])
+def test_predict_without_an_input_is_an_error(args: list[str], core_run: Run, run: dict[str, Any]) -> None:
+    result = core_run("predict", *args)
+    assert result.code == 2
+    assert "an INPUT is missing: an image, a folder, a quoted glob or a video" in result.err
+
+
+@pytest.mark.parametrize("option", [["--score", "2"], ["--batch-size", "0"]])
+def test_predict_refuses_numbers_that_cannot_be(option: list[str], core_run: Run, run: dict[str, Any]) -> None:
+    assert core_run("predict", "best.pt", "a.jpg", *option).code == 2
 
 
 @pytest.mark.parametrize(
@@ -381,6 +440,8 @@ HEAVY = "'torch', 'torchvision', 'numpy', 'pydantic', 'rich'"
         (["show", "a.toml"], f"{HEAVY}, 'detcore.components'"),
         (["show", "a.toml", "--origin"], f"{HEAVY}, 'detcore.components'"),
         (["diff", "a.toml", "a.toml"], f"{HEAVY}, 'detcore.components'"),
+        (["predict", "--help"], f"{HEAVY}, 'pluggy', 'importlib_metadata'"),
+        (["completion", "zsh"], HEAVY),
         (["plugins"], HEAVY),
         (["plugins", "core"], HEAVY),
         (["check", "--no-build", "a.toml"], HEAVY),

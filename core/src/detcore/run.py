@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from detcore import distributed
 from detcore.assemble import Parts, Strings, build, class_flow, load, param_rules, prepare
 from detcore.build import plan
 from detcore.catalog import Catalog
@@ -93,9 +94,10 @@ def evaluate(
         parts = build(config, catalog, device, wanted=("model", "val"))
         load_checkpoint(parts, Path(str(checkpoint)))
         found = score_detector(parts, written=output is not None, drawn=draw is not None)
-    if output:
+    first = distributed.rank() == 0
+    if output and first:
         write_json(Path(output), [*found.results])
-    if draw:
+    if draw and first:
         draw_samples(found, Path(draw), score)
     return report(found.metrics)
 

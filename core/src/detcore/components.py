@@ -47,6 +47,7 @@ _COMPONENTS = {
     "transform": ["detcore.data:Sanitize"],
     "callback": [
         "detcore.callbacks.ema:EMA",
+        "detcore.callbacks.pictures:Pictures",
         "detcore.callbacks.stopping:EarlyStopping",
         "detcore.callbacks.switch:PipelineSwitch",
     ],

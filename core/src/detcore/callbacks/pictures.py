@@ -1,10 +1,12 @@
-"""The pictures that a run leaves in its folder."""
+"""The pictures that a run keeps in its folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+
+from pydantic import NonNegativeFloat
 
 from detcore.curves import curves
 from detcore.errors import UserError
@@ -23,7 +25,7 @@ class Pictures(Callback):
 
     stage: ClassVar[str] = "report"
 
-    def __init__(self, *, threshold: float = 0.3) -> None:
+    def __init__(self, *, threshold: NonNegativeFloat = 0.3) -> None:
         self.threshold = threshold
 
     def evaluated(self, run: Any, metrics: Mapping[str, float]) -> None:

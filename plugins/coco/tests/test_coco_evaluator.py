@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from detcore.errors import ConfigError, DataError
+from detcore.masks import encode, paste
 from detcore.structures import Detections
 from detcore_coco.dataset import CocoDataset
 from detcore_coco.evaluator import ENGINES, NAMES, CocoEvaluator, evaluate_files
-from detcore_coco.masks import encode, paste
 from detcore_coco.truth import ground_truth
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -312,3 +312,12 @@ def test_a_pasted_mask_fills_its_box_and_nothing_else():
     assert outside.sum() == 5 * 60
     assert paste(torch.ones(28, 28), torch.tensor([90.0, 0, 95, 5]), (60, 80)).sum() == 0
     assert np.array_equal(coco_mask.decode(encode(right)), right.numpy())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999, 1.0])
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (480, 640)])
+def test_run_lengths_are_cocos_own(size, share):
+    bitmap = torch.rand(size, generator=torch.Generator().manual_seed(0)) < share
+    bitmap[: size[0] // 2, : size[1] // 3] = True
+    runs = coco_mask.encode(np.asfortranarray(bitmap.numpy().astype(np.uint8)))
+    assert encode(bitmap) == {"size": [*size], "counts": runs["counts"].decode("ascii")}

@@ -10,13 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from detcore.errors import ConfigError, DataError
 from detcore.interfaces import Dataset, Evaluator
+from detcore.results import Row, to_rows
 from detcore.structures import Detections
 
-from detcore_coco.masks import encode, paste
 from detcore_coco.reading import read
 from detcore_coco.truth import Truth, ground_truth
 
@@ -57,7 +55,7 @@ class CocoEvaluator(Evaluator):
         self.dataset = dataset
         self.engine: Engine = engine
         self.metrics = tuple(metrics)
-        self._rows: dict[int | str, list[dict[str, Any]]] = {}
+        self._rows: dict[int | str, list[Row]] = {}
 
     def update(self, detections: Sequence[Detections], ids: Sequence[int | str]) -> None:
         """Take the detections of some images, in original pixels; of an image that comes again the last ones count.
@@ -70,9 +68,10 @@ class CocoEvaluator(Evaluator):
                 raise DataError("CocoEvaluator", f"the dataset has no image {id_!r}")
             if "segm" in self.metrics and found.masks is None and len(found):
                 raise DataError("CocoEvaluator: metrics", "the detector gives no masks", 'Leave out "segm".')
-            self._rows[id_] = self._coco_rows(found, id_)
+            size = self.truth.sizes[id_] if "segm" in self.metrics else None
+            self._rows[id_] = to_rows(found, id_, self.truth.category_ids, size)
 
-    def results(self) -> list[dict[str, Any]]:
+    def results(self) -> list[Row]:
         """All detections as COCO's results JSON has them, with the dataset's image ids and COCO's category ids."""
         return [row for rows in self._rows.values() for row in rows]
 
@@ -91,20 +90,6 @@ class CocoEvaluator(Evaluator):
     def truth(self) -> Truth:
         """The ground truth, made when it is first needed."""
         return ground_truth(self.dataset, outlines="segm" in self.metrics)
-
-    def _coco_rows(self, found: Detections, id_: int | str) -> list[dict[str, Any]]:
-        corners = found.boxes.detach().double().cpu().numpy()
-        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
-        categories = [self.truth.category_ids[label] for label in found.labels.tolist()]
-        rows: list[dict[str, Any]] = [
-            {"image_id": id_, "category_id": category, "bbox": box, "score": score}
-            for category, box, score in zip(categories, boxes, found.scores.tolist(), strict=True)
-        ]
-        if "segm" in self.metrics and found.masks is not None:
-            size = self.truth.sizes[id_]
-            for row, mask, box in zip(rows, found.masks.detach().float().cpu(), torch.from_numpy(corners), strict=True):
-                row["segmentation"] = encode(paste(mask, box.float(), size))
-        return rows
 
 
 def evaluate(

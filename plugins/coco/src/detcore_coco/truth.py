@@ -9,11 +9,12 @@ import attrs
 import torch
 from detcore.errors import DataError
 from detcore.interfaces import Dataset
+from detcore.masks import encode
+from detcore.results import category_ids
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from detcore_coco.dataset import CocoDataset
-from detcore_coco.masks import encode
 
 
 @attrs.frozen(eq=False)
@@ -39,7 +40,7 @@ def ground_truth(dataset: Dataset, outlines: bool) -> Truth:
     Raises:
         DataError: Outlines are asked for and there are none; or two images have the same id.
     """
-    categories: Sequence[int] = getattr(dataset, "category_ids", range(1, len(dataset.classes) + 1))
+    categories = category_ids(dataset)
     sizes: dict[int | str, tuple[int, int]] = {}
     per_image: list[list[dict[str, Any]]] = []
     for index in range(len(dataset)):

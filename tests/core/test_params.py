@@ -141,6 +141,15 @@ def test_check_accepts_rules(ruled: str) -> None:
     assert run.check(ruled) == [f"{ruled}: no problem found"]
 
 
+def test_a_schedule_that_contradicts_itself_is_said_with_its_address(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(["train", config, "--set", 'schedule=[{type="Cosine", begin=5, end=3}]']) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert ": schedule.0: schedule Cosine (detcore " in line
+    assert line.endswith("): ends at 3, before it has begun at 5")
+
+
 OPTIMIZERS = {
     "LBFGS": "optimizer: LBFGS computes the loss several times a step, which training does not offer",
     "SparseAdam": "optimizer SparseAdam: RuntimeError: SparseAdam does not support dense gradients",

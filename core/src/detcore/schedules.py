@@ -79,7 +79,7 @@ class Spanned(Schedule):
     def __attrs_post_init__(self) -> None:
         if self.end is not None and self.end <= self.begin:
             found = f"ends at {self.end:g}, before it has begun at {self.begin:g}"
-            raise ConfigError(f"schedule {type(self).__name__}", found)
+            raise ConfigError(type(self).__name__, found)
 
     def span(self, progress: Progress) -> tuple[float, float]:
         """The first step of the part and the one after its last, at least one apart."""
@@ -193,4 +193,4 @@ def _one_of(schedule: str, **lengths: object) -> None:
     given = [name for name, value in lengths.items() if value is not None]
     if len(given) != 1:
         found = f"takes one of {' and '.join(lengths)}, found {' and '.join(given) or 'neither'}"
-        raise ConfigError(f"schedule {schedule}", found)
+        raise ConfigError(schedule, found)

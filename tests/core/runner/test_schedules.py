@@ -137,19 +137,19 @@ def test_warm_up_then_cosine_then_constant_are_three_of_one_product() -> None:
 def test_a_part_that_ends_before_it_begins_is_an_error(schedule: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         schedule(begin=5, end=2.5)
-    assert str(caught.value) == f"schedule {schedule.__name__}: ends at 2.5, before it has begun at 5"
+    assert str(caught.value) == f"{schedule.__name__}: ends at 2.5, before it has begun at 5"
 
 
 @pytest.mark.parametrize(
     ("schedule", "given", "line"),
     [
-        (LinearWarmup, {}, "schedule LinearWarmup: takes one of steps and epochs, found neither"),
+        (LinearWarmup, {}, "LinearWarmup: takes one of steps and epochs, found neither"),
         (
             LinearWarmup,
             {"steps": 1, "epochs": 1},
-            "schedule LinearWarmup: takes one of steps and epochs, found steps and epochs",
+            "LinearWarmup: takes one of steps and epochs, found steps and epochs",
         ),
-        (MultiStep, {}, "schedule MultiStep: takes one of epochs and steps, found neither"),
+        (MultiStep, {}, "MultiStep: takes one of epochs and steps, found neither"),
     ],
 )
 def test_a_length_is_given_once(schedule: type, given: dict[str, int], line: str) -> None:

@@ -128,7 +128,7 @@ def _panels(history: History) -> dict[str, Series]:
     known = {**validations, **reports}
     terms = [name for name in reports if "loss" in name and name != "loss"]
     metrics = [name for name in validations if "loss" not in name]
-    groups = {
+    groups: dict[str, list[str]] = {
         "loss": [name for name in ("loss", "val_loss") if name in known],
         "terms of the loss": terms if len(terms) > 1 else [],
         "learning rate": [name for name in reports if name.startswith("lr")],

@@ -247,8 +247,8 @@ def _cell(dataset: Dataset, index: int, found: Detections, threshold: float, sid
     right = draw(image, found, dataset.classes, threshold=threshold, side=side)
     text = font(max(12, side // 40))
     top, second = sum(text.getmetrics()) + 4, left.width + int(text.size) // 2
-    objects = f"{target.get('image_id', index)}: {len(target.get('boxes', ()))} objects"
-    detections = f"{int((found.scores >= threshold).sum())} of {len(found)} detections"
+    objects = f"image {target.get('image_id', index)}, objects: {len(target.get('boxes', ()))}"
+    detections = f"detections: {int((found.scores >= threshold).sum())} of {len(found)}"
     cell = Image.new("RGB", (second + right.width, top + left.height), WHITE)
     for x, picture, caption in ((0, left, objects), (second, right, detections)):
         ImageDraw.Draw(cell).text((x, 0), fitted(caption, text, left.width), font=text, fill=BLACK)

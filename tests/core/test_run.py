@@ -181,3 +181,12 @@ def test_the_schema_accepts_the_keys_of_a_config() -> None:
         if "OneStage" in str(each.get("properties", {}).get("type"))
     )
     assert set(one_stage["properties"]) >= {"backbone", "neck", "head"}
+
+
+def test_what_tells_of_a_run_by_default_is_replaced_by_name(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    jsonl = 'callbacks.jsonl={type="JsonlLog", file="numbers.jsonl"}'
+    run.train(config, sets=[jsonl, 'callbacks.console={type="JsonlLog", file="again.jsonl"}'], work_dir="out")
+    assert {path.name for path in Path("out").glob("*.jsonl")} == {"numbers.jsonl", "again.jsonl"}
+    assert "left" not in capsys.readouterr().out
+    run.train(config, sets=['callbacks.console={type="ConsoleLog"}'], work_dir="other")
+    assert "left" in capsys.readouterr().out

@@ -46,6 +46,8 @@ _COMPONENTS = {
     "schedule": [f"detcore.schedules:{name}" for name in _SCHEDULES],
     "transform": ["detcore.data:Sanitize"],
     "callback": [
+        "detcore.runner.logs:ConsoleLog",
+        "detcore.runner.logs:JsonlLog",
         "detcore.callbacks.ema:EMA",
         "detcore.callbacks.pictures:Pictures",
         "detcore.callbacks.stopping:EarlyStopping",

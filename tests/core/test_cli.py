@@ -94,6 +94,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     module.__dict__.update({name: function(name) for name in ("train", "evaluate", "predict", "check", "schema")})
     monkeypatch.setitem(sys.modules, "detcore.run", module)
     monkeypatch.setattr(detcore, "run", module, raising=False)
+    monkeypatch.setitem(sys.modules, "detcore.prediction", module)
+    monkeypatch.setattr(detcore, "prediction", module, raising=False)
     return calls
 
 

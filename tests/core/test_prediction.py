@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from core.runner.tiny import TinyDetector
-from detcore import run
+from detcore import prediction
 from detcore.errors import UserError
 from detcore.prediction import find, predict_into
 from detcore.predictor import Predictor
@@ -193,13 +193,13 @@ def test_a_video_that_cannot_be_read_is_named(predictor: Predictor) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_run_predict_says_how_many_files_were_read(
+def test_predict_says_how_many_files_were_read(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(run, "load_detector", lambda *args, **more: asked.append((args, more)) or predictor)
+    monkeypatch.setattr(prediction, "load_detector", lambda *args, **more: asked.append((args, more)) or predictor)
     Path("bad.png").write_text("no")
-    (error,) = run.predict("best.pt", ["photos", "bad.png"], output="found", draw=False, device="cpu")
+    (error,) = prediction.predict("best.pt", ["photos", "bad.png"], output="found", draw=False, device="cpu")
     assert str(error) == "bad.png: not an image, or of an unknown format. Replace the file."
     assert capsys.readouterr().out == "3 of 4 files; in found\n"
     assert asked == [(("best.pt", None), {"device": "cpu", "sets": (), "swaps": ()})]
@@ -207,4 +207,4 @@ def test_run_predict_says_how_many_files_were_read(
 
 def test_inputs_are_looked_for_before_the_model_is_built() -> None:
     with pytest.raises(UserError, match=r"gone\.png: there is no such file"):
-        run.predict("gone.pt", ["gone.png"])
+        prediction.predict("gone.pt", ["gone.png"])

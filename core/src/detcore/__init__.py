@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from detcore.catalog import Component, Kind, Namespace
     from detcore.hookspecs import hookimpl
-    from detcore.run import load_config, load_dataset
+    from detcore.scripts import load_config, load_dataset
     from detcore.trained import load_detector
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ __all__ = ["Component", "Kind", "Namespace", "hookimpl", "load_config", "load_da
 _HOMES = {
     "hookimpl": "hookspecs",
     **dict.fromkeys(("Component", "Kind", "Namespace"), "catalog"),
-    **dict.fromkeys(("load_config", "load_dataset"), "run"),
+    **dict.fromkeys(("load_config", "load_dataset"), "scripts"),
     "load_detector": "trained",
 }
 

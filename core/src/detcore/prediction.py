@@ -16,11 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from detcore.assemble import Strings
 from detcore.errors import ConfigError, DataError, UserError, raise_all
 from detcore.images import read_image
 from detcore.pictures import draw
 from detcore.predictor import Predictor, Result
 from detcore.results import Row
+from detcore.trained import load_detector
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
@@ -41,6 +43,40 @@ class Frame:
     source: Path
     number: int | None = None
     rate: Fraction | None = None
+
+
+def predict(
+    source: str,
+    inputs: Strings,
+    *,
+    checkpoint: str | None = None,
+    output: str = "predictions",
+    score: float = 0.3,
+    batch_size: int | None = None,
+    draw: bool = True,
+    sets: Strings = (),
+    swaps: Strings = (),
+    device: str | None = None,
+) -> Sequence[UserError]:
+    """Find objects in images, folders, globs and videos; what could not be read is returned.
+
+    Args:
+        source: A config or a checkpoint; see :func:`detcore.load_detector`.
+        inputs: Files, folders and globs.
+        checkpoint: Where ``source`` is a config.
+        output: The folder that pictures, ``predictions.json`` and ``images.json`` are written to.
+        score: What scores less is left out.
+        batch_size: Images at once; by default that of ``[val]``.
+        draw: Whether to draw.
+        sets: As in :func:`detcore.run.train`.
+        swaps: As in :func:`detcore.run.train`.
+        device: As in :func:`detcore.run.train`.
+    """
+    files = find(inputs)
+    predictor = load_detector(source, checkpoint, device=device, sets=sets, swaps=swaps)
+    unread = predict_into(Path(output), predictor, files, score=score, batch_size=batch_size, pictures=draw)
+    print(f"{len(files) - len(unread)} of {len(files)} files; in {output}")
+    return unread
 
 
 def find(inputs: Iterable[str]) -> list[Path]:

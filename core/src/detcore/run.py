@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,18 @@ from typing import Any
 from detcore import distributed
 from detcore.assemble import Parts, Strings, build, class_flow, load, param_rules, prepare
 from detcore.build import plan
-from detcore.catalog import Catalog
-from detcore.config import Config
-from detcore.errors import CheckpointError, ConfigError, UserError
+from detcore.errors import CheckpointError, ConfigError
 from detcore.initial import init_from
-from detcore.interfaces import Dataset
 from detcore.plugins import discover
-from detcore.prediction import find, predict_into, write_json
+from detcore.prediction import write_json
 from detcore.recipe import Recipe
 from detcore.runner import checkpoint as checkpoints
 from detcore.runner.parameters import factors
 from detcore.runner.train import train as run_to_the_end
 from detcore.schema import schema_of
 from detcore.scoring import draw_samples, score_detector, score_file
-from detcore.trained import load_checkpoint, load_detector
+from detcore.scripts import split_of
+from detcore.trained import load_checkpoint
 
 
 def train(
@@ -89,7 +87,7 @@ def evaluate(
         raise ConfigError("eval", "wants a checkpoint, or results to score with --predictions: one of the two")
     config, catalog = load(source, sets, swaps)
     if predictions is not None:
-        found = score_file(_split(config, catalog, "val"), Path(predictions))
+        found = score_file(split_of(config, catalog, "val"), Path(predictions))
     else:
         parts = build(config, catalog, device, wanted=("model", "val"))
         load_checkpoint(parts, Path(str(checkpoint)))
@@ -100,40 +98,6 @@ def evaluate(
     if draw and first:
         draw_samples(found, Path(draw), score)
     return report(found.metrics)
-
-
-def predict(
-    source: str,
-    inputs: Strings,
-    *,
-    checkpoint: str | None = None,
-    output: str = "predictions",
-    score: float = 0.3,
-    batch_size: int | None = None,
-    draw: bool = True,
-    sets: Strings = (),
-    swaps: Strings = (),
-    device: str | None = None,
-) -> Sequence[UserError]:
-    """Find objects in images, folders, globs and videos; what could not be read is returned.
-
-    Args:
-        source: A config or a checkpoint; see :func:`detcore.load_detector`.
-        inputs: Files, folders and globs.
-        checkpoint: Where ``source`` is a config.
-        output: The folder that pictures, ``predictions.json`` and ``images.json`` are written to.
-        score: What scores less is left out.
-        batch_size: Images at once; by default that of ``[val]``.
-        draw: Whether to draw.
-        sets: As in :func:`train`.
-        swaps: As in :func:`train`.
-        device: As in :func:`train`.
-    """
-    files = find(inputs)
-    predictor = load_detector(source, checkpoint, device=device, sets=sets, swaps=swaps)
-    unread = predict_into(Path(output), predictor, files, score=score, batch_size=batch_size, pictures=draw)
-    print(f"{len(files) - len(unread)} of {len(files)} files; in {output}")
-    return unread
 
 
 def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
@@ -161,28 +125,6 @@ def report(metrics: Mapping[str, float], folder: Path | None = None) -> Mapping[
     if folder is not None:
         print(f"in {folder}")
     return metrics
-
-
-# ------------------------------------------------------------------------------------------------- for scripts
-
-
-def load_config(source: str, *, sets: Strings = (), swaps: Strings = ()) -> Config:
-    """The folded config of a file or ``distribution::path``."""
-    return load(source, sets, swaps)[0]
-
-
-def load_dataset(source: str, split: str = "val", *, sets: Strings = (), swaps: Strings = ()) -> Dataset:
-    """The dataset of ``[train]`` or ``[val]`` of a config, without its transforms."""
-    dataset: Dataset = _split(*load(source, sets, swaps), split).dataset
-    return dataset
-
-
-def _split(config: Config, catalog: Catalog, split: str) -> Any:
-    """``[train]`` or ``[val]`` without a model."""
-    checked = plan(config, catalog, Recipe)
-    if split not in ("train", "val") or split not in checked:
-        raise ConfigError(config.table.where(), f"says nothing of {split}")
-    return checked.build(split, class_flow(config, checked.build("classes")))
 
 
 def _folder(parts: Parts, source: str, work_dir: str | None, resume: str | None) -> Path:

@@ -122,9 +122,9 @@ def predict(words: tuple[str, ...], **options: Any) -> None:
     checkpoint = inputs.pop(0) if is_config and inputs and inputs[0].endswith((".pt", ".pth")) else None
     if not inputs:
         raise click.UsageError("an INPUT is missing: an image, a folder, a quoted glob or a video")
-    from detcore import run
+    from detcore import prediction
 
-    unread = run.predict(source, inputs, checkpoint=checkpoint, **options)
+    unread = prediction.predict(source, inputs, checkpoint=checkpoint, **options)
     for error in unread:
         click.echo(str(error), err=True)
     click.get_current_context().exit(1 if unread else 0)

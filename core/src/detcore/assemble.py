@@ -12,6 +12,7 @@ import torch
 
 from detcore import distributed
 from detcore.build import Plan, plan
+from detcore.callbacks.pictures import Pictures
 from detcore.catalog import Catalog
 from detcore.config import Config, dump, fold_graph, read_graph, with_origins
 from detcore.data import Loader
@@ -152,6 +153,7 @@ def prepare(parts: Parts, folder: Path) -> Run:
             "console": ConsoleLog(),
             "jsonl": JsonlLog(),
             "folder": RunFolder(),
+            "pictures": Pictures(),
             **(checked.build("callbacks") or {}),
         },
         amp=settings.amp,

@@ -119,7 +119,7 @@ class JsonlLog(Callback):
 
     def run_started(self, run: Run) -> None:
         """A line that tells a resumed run from a new one."""
-        self._write(run, "started", {"steps": run.progress.steps, "steps_per_epoch": len(run.loader)})
+        self._write(run, "started", {"steps": run.progress.steps, "steps_per_epoch": run.progress.steps_per_epoch})
 
     def reported(self, run: Run, values: Mapping[str, float]) -> None:
         """The means since the last report."""

@@ -23,8 +23,8 @@ class Preprocess(nn.Module):
         color: The order of channels that the network reads.
         divisor: Height and width of a batch are multiples of it.
         size: (height, width) that each image is padded to at least.
-        buckets: Sizes (height, width) of batches: each is padded to the smallest that holds it, so that there are few to
-            compile for; one that none holds keeps its size.
+        buckets: Sizes (height, width) of batches: each is padded to the smallest that holds it, so that there are few
+            to compile for; one that none holds keeps its size.
         pad_value: What stands in the padding.
         pad: Whether ``pad_value`` is set ``after`` normalising, or ``before`` and is normalised with the image.
     """

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from detcore import distributed
-from detcore.assemble import Parts, Strings, build, class_flow, load, param_rules, prepare
-from detcore.build import plan
-from detcore.errors import CheckpointError, ConfigError
+from detcore.assemble import Strings, build, load, prepare
+from detcore.checks import check, schema
+from detcore.distributed import broadcast, processes
+from detcore.errors import ConfigError
 from detcore.initial import init_from
-from detcore.plugins import discover
 from detcore.prediction import write_json
-from detcore.recipe import Recipe
 from detcore.runner import checkpoint as checkpoints
-from detcore.runner.parameters import factors
+from detcore.runner.folder import last_of, run_folder
 from detcore.runner.train import train as run_to_the_end
-from detcore.schema import schema_of
 from detcore.scoring import draw_samples, score_detector, score_file
 from detcore.scripts import split_of
 from detcore.trained import load_checkpoint
 
+__all__ = ["check", "evaluate", "report", "schema", "train"]
 
+
+@processes()
 def train(
     source: str,
     *,
@@ -48,9 +47,9 @@ def train(
     """
     config, catalog = load(source, sets, swaps)
     parts = build(config, catalog, device, wanted=("model", "train", "optimizer"))
-    run = prepare(parts, _folder(parts, source, work_dir, resume))
+    run = prepare(parts, broadcast(run_folder(Path(parts.plan.build("work_dir")), source, work_dir, resume)))
     if resume:
-        checkpoints.resume(run, _last(run.folder) if resume == "auto" else Path(resume))
+        checkpoints.resume(run, last_of(run.folder) if resume == "auto" else Path(resume))
     else:
         for line in init_from(parts, config, catalog):
             print(line)
@@ -58,6 +57,7 @@ def train(
     return report(metrics, run.folder)
 
 
+@processes()
 def evaluate(
     source: str,
     checkpoint: str | None = None,
@@ -100,24 +100,6 @@ def evaluate(
     return report(found.metrics)
 
 
-def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
-    """Hold a config against what is installed and wire its model; no data is touched. Returns lines of a report."""
-    config, catalog = load(source, sets, swaps)
-    checked = plan(config, catalog, Recipe, load_weights=False)
-    classes = checked.build("classes")
-    lines = [f"warning: {warning}" for warning in config.warnings]
-    if "model" in checked and classes is not None:
-        factors(checked.build("model", class_flow(config, classes)), param_rules(checked))
-    elif "model" in checked:
-        lines.append("not verified: channels, as the classes are read from the annotations (write `classes` to verify)")
-    return [*lines, f"{config.table.where()}: no problem found"]
-
-
-def schema() -> dict[str, Any]:
-    """A JSON Schema of everything that is installed: what a config may say."""
-    return schema_of(discover(), Recipe)
-
-
 def report(metrics: Mapping[str, float], folder: Path | None = None) -> Mapping[str, float]:
     """Say how it ended."""
     for name, value in metrics.items():
@@ -125,23 +107,3 @@ def report(metrics: Mapping[str, float], folder: Path | None = None) -> Mapping[
     if folder is not None:
         print(f"in {folder}")
     return metrics
-
-
-def _folder(parts: Parts, source: str, work_dir: str | None, resume: str | None) -> Path:
-    if work_dir:
-        return Path(work_dir)
-    if resume and resume != "auto":
-        return Path(resume).parent.parent
-    runs = Path(parts.plan.build("work_dir")) / Path(source.rpartition("::")[2]).stem
-    if resume:
-        return max(
-            runs.glob("*/checkpoints/last.pt"), key=lambda path: path.stat().st_mtime, default=runs / "-" / "-"
-        ).parent.parent
-    return runs / datetime.now().strftime("%Y%m%d-%H%M%S")
-
-
-def _last(folder: Path) -> Path:
-    path = folder / "checkpoints" / "last.pt"
-    if not path.is_file():
-        raise CheckpointError(str(folder), "holds no checkpoint to resume from", "Train without --resume first.")
-    return path

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,10 +15,45 @@ import torch
 import torchvision
 
 from detcore import distributed
-from detcore.errors import TrainingError
+from detcore.errors import CheckpointError, TrainingError
 from detcore.interfaces import Callback
 from detcore.report import Flaw, summarize
 from detcore.runner.state import Run
+
+
+def run_folder(runs: Path, source: str, work_dir: str | None, resume: str | None) -> Path:
+    """Where a run of a config goes: where it is told, where it was, or to a new folder named by the time.
+
+    Args:
+        runs: Where the folders of runs are.
+        source: The config.
+        work_dir: The folder, if it is told.
+        resume: A checkpoint, or ``auto``.
+    """
+    if work_dir:
+        return Path(work_dir)
+    if resume and resume != "auto":
+        return Path(resume).parent.parent
+    runs = runs / Path(source.rpartition("::")[2]).stem
+    if resume:
+        written = sorted(runs.glob("*/checkpoints/last.pt"), key=lambda path: path.stat().st_mtime)
+        return written[-1].parent.parent if written else runs
+    folder = runs / datetime.now().strftime("%Y%m%d-%H%M%S")
+    while folder.exists():  # another run began in this second
+        folder = folder.with_name(f"{folder.name}-2")
+    return folder
+
+
+def last_of(folder: Path) -> Path:
+    """The newest checkpoint of a run.
+
+    Raises:
+        CheckpointError: It has none.
+    """
+    path = folder / "checkpoints" / "last.pt"
+    if not path.is_file():
+        raise CheckpointError(str(folder), "holds no checkpoint to resume from", "Train without --resume first.")
+    return path
 
 
 def write_text(path: Path, text: str) -> None:

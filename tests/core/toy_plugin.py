@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from detcore import Component, hookimpl
-from detcore.interfaces import Backbone, Channels, ClassNames, DenseHead, Evaluator, NumClasses
+from detcore.distributed import reduce_mean
+from detcore.interfaces import Backbone, Channels, ClassNames, DenseHead, Evaluator, Factory, Norm, NumClasses
 from detcore.structures import Batch, Detections, Losses
 from torch import Tensor, nn
 from torchvision import tv_tensors
@@ -20,15 +21,17 @@ def detcore_components() -> list[Component]:
 
 
 class ToyBackbone(Backbone):
-    """One strided convolution."""
+    """One strided convolution, its norm, dropout."""
 
-    def __init__(self, *, width: int = 8) -> None:
+    def __init__(self, *, width: int = 8, norm: Factory[Norm] | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, width, 3, 8, 1)
+        self.norm = norm(width) if norm else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
         self.out_channels, self.strides = (width,), (8,)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.conv(images).relu()]
+        return [self.dropout(self.norm(self.conv(images)).relu())]
 
 
 class ToyHead(DenseHead):
@@ -47,9 +50,10 @@ class ToyHead(DenseHead):
         logits, boxes = predictions
         truth, size = batch.truth, batch.sizes.flip(-1).repeat(1, 2)
         weight = truth.valid[:, 0].float()
-        box = ((boxes - truth.boxes[:, 0] / size).abs().sum(1) * weight).mean()
+        objects = reduce_mean(weight.sum()).clamp(min=1)
+        box = ((boxes - truth.boxes[:, 0] / size).abs().sum(1) * weight).sum()
         cls = nn.functional.cross_entropy(logits, truth.labels[:, 0], reduction="none") * weight
-        return {"loss_cls": cls.mean(), "loss_box": box}
+        return {"loss_cls": cls.sum() / objects, "loss_box": box / objects}
 
     def detections(self, predictions: Any, batch: Batch, *, train: bool = False) -> list[Detections]:
         logits, boxes = predictions
@@ -59,12 +63,18 @@ class ToyHead(DenseHead):
 
 
 class ToyDataset:
-    """Bright rectangles on black; the class is the colour channel."""
+    """Bright rectangles on black; the class is the colour channel. Images whose number is in ``empty`` have none."""
 
     def __init__(
-        self, *, length: int = 8, names: Sequence[str] = ("red", "green"), classes: ClassNames | None = None
+        self,
+        *,
+        length: int = 8,
+        names: Sequence[str] = ("red", "green"),
+        empty: Sequence[int] = (),
+        classes: ClassNames | None = None,
     ) -> None:
         self.length = length
+        self.empty = empty
         self.classes = tuple(classes or names)
 
     def __len__(self) -> int:
@@ -75,13 +85,14 @@ class ToyDataset:
         label = index % len(self.classes)
         box = torch.tensor([[4.0 + index, 4, 20 + index, 24]])
         image[label, 4:24, 4 + index : 20 + index] = 250
-        boxes = tv_tensors.BoundingBoxes(box, format="XYXY", canvas_size=(32, 48))
+        rows = slice(0 if index in self.empty else 1)
+        boxes = tv_tensors.BoundingBoxes(box[rows], format="XYXY", canvas_size=(32, 48))
         return tv_tensors.Image(image), {
             "boxes": boxes,
-            "labels": torch.tensor([label]),
+            "labels": torch.tensor([label])[rows],
             "image_id": index,
-            "iscrowd": torch.zeros(1, dtype=torch.bool),
-            "area": torch.tensor([320.0]),
+            "iscrowd": torch.zeros(1, dtype=torch.bool)[rows],
+            "area": torch.tensor([320.0])[rows],
         }
 
 
@@ -95,7 +106,7 @@ class ToyEvaluator(Evaluator):
     def update(self, detections: Sequence[Detections], ids: Sequence[int | str]) -> None:
         for found, index in zip(detections, ids, strict=True):
             self.seen += 1
-            self.right += int(found.labels[0]) == self.dataset[int(index)][1]["labels"][0]
+            self.right += found.labels.tolist() == self.dataset[int(index)][1]["labels"].tolist()
 
     def compute(self) -> dict[str, float]:
         return {"accuracy": float(self.right) / max(self.seen, 1)}

@@ -7,13 +7,16 @@ number of workers, and one that is resumed at a position needs nothing that a wo
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
@@ -28,6 +31,8 @@ from detcore.errors import DataError, UserError
 from detcore.interfaces import Dataset
 from detcore.report import Flaw
 from detcore.structures import Polygons, Targets, clip_boxes
+
+T = TypeVar("T")
 
 Sample = tuple[Tensor, dict[str, Any]]
 Place = tuple[int, int, int]
@@ -174,7 +179,12 @@ class Loader:
         order = epoch_order(samples, self.seed, epoch) if self.shuffle else range(samples)
         places = [(epoch, position, index) for position, index in enumerate(order)]
         batches = [places[batch * size : (batch + 1) * size] for batch in range(start, len(self))]
-        return [_part(batch, self.rank, self.world) or batch[:1] for batch in batches]
+        return [self._part(batch) or batch[:1] for batch in batches]
+
+    def _part(self, batch: Sequence[Place]) -> list[Place]:
+        """This rank's; where batches are not shuffled, what one process alone would have as a batch."""
+        share = len(batch) if self.shuffle else self.batch_size
+        return [*batch[self.rank * share // self.world : (self.rank + 1) * share // self.world]]
 
     def epoch(self, number: int, start: int = 0) -> Iterator[RawBatch]:
         """The batches of an epoch, from batch ``start`` on.
@@ -184,7 +194,7 @@ class Loader:
         """
         self._order[:] = self.places(number, start)
         try:
-            for batch in self._batches if self.persistent else self._engine():
+            for batch in _begun(self._batches if self.persistent else self._engine()):
                 if isinstance(batch, UserError):
                     raise batch
                 yield batch
@@ -207,13 +217,36 @@ class Loader:
             prefetch_factor=self.prefetch if self.workers else None,
             persistent_workers=self.persistent and self.workers > 0,
             pin_memory=self.pin,
+            worker_init_fn=_worker_started,
             generator=torch.Generator(),  # else it draws from the global generator, and resuming is not exact
         )
 
 
-def _part(batch: Sequence[Place], rank: int, world: int) -> list[Place]:
-    """The ``rank``-th of ``world`` parts, as equal as can be."""
-    return [*batch[rank * len(batch) // world : (rank + 1) * len(batch) // world]]
+def _worker_started(number: int) -> None:
+    """Signals that reach all processes of a run are the main one's affair: it ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # else a signal ends the worker, and so the run
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_for_parent, daemon=True).start()
+
+
+def _end_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def _begun(batches: Iterable[T]) -> Iterator[T]:
+    """An iterator whose error, where a worker dies, comes when its batch is waited for.
+
+    Torch would raise it, from a handler of signals, anywhere: in the middle of an update too.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        return iter(batches)
+    before = signal.getsignal(signal.SIGCHLD)
+    begun = iter(batches)
+    signal.signal(signal.SIGCHLD, before)
+    return begun
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:

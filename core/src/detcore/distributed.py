@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -86,9 +86,16 @@ def most(value: int) -> int:
     return int(tensor)
 
 
+def leave() -> None:
+    """Be alone from here on, as the one that fails has to be who is to compute something; the others fail for it."""
+    if distributed.is_available() and distributed.is_initialized():
+        with suppress(RuntimeError):  # its other ends may be gone
+            distributed.destroy_process_group()
+
+
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, if it did; an error of one ends all, and all show it.
+    """Join the processes that ``torchrun`` started, if it did; only the first one prints. An error of one ends all.
 
     Raises:
         UserError: This process's own; or a TrainingError that says which other process failed, and of what.
@@ -105,21 +112,24 @@ def processes() -> Iterator[None]:
     ended = threading.Event()
     threading.Thread(target=_watch, args=(news.clone(), number, ended), daemon=True).start()
     try:
-        yield
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere if number else sys.stdout):
+            yield
     except UserError as error:
         error.told = _tell(news, number, str(error))
         raise
-    except RuntimeError as error:  # what a collective raises whose other end is gone
-        found = _heard(news, number, seconds=3.0) or f"stopped: {one_line(error)}"
-        _tell(news, number, found)
-        raise TrainingError("", found) from error
+    except RuntimeError as error:
+        if not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
+            _tell(news, number, one_line(error))
+            raise
+        stopped = TrainingError("", _heard(news, number, seconds=GRACE) or f"stopped: {one_line(error)}")
+        stopped.told = _tell(news, number, str(stopped)) or local_rank() > 0
+        raise stopped from error
     except BaseException as error:
         _tell(news, number, one_line(error))
         raise
     finally:
         ended.set()
-        with suppress(RuntimeError):  # its other ends may be gone
-            distributed.destroy_process_group()
+        leave()
 
 
 def _tell(news: Store, number: int, text: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,7 +66,7 @@ def resume(run: Run, path: Path) -> None:
         CheckpointError: The file cannot be read, or is of another architecture, optimizer, data or seed.
         ComponentError: A callback does not take its state back; the run is then half resumed.
     """
-    checkpoint = read(path)
+    checkpoint = _read(path)
     if checkpoint.get("format") != FORMAT:
         raise CheckpointError(str(path), "holds weights, but not the state of a run", "Load it as weights instead.")
     for name, ours in _must_be_same(run).items():
@@ -98,6 +99,15 @@ def resume(run: Run, path: Path) -> None:
         print(f"{path}: was written by {len(generators)} processes: what is random in the model begins anew")
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read(path)
+    except CheckpointError as error:
+        beside = sorted(each.name for each in path.parent.glob("*.pt") if each != path)
+        error.fix = f"Beside it is {', '.join(beside)}: resume from one of these." if beside else error.fix
+        raise
+
+
 def write_atomically(content: Any, path: Path) -> None:
     """``torch.save`` to a file beside, which then takes the place of ``path``.
 
@@ -113,9 +123,11 @@ def write_atomically(content: Any, path: Path) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         fix = "The one from before is whole." if path.is_file() else ""
-        raise CheckpointError(str(path), f"cannot be written: {error}", fix) from error
+        why = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides it
+        raise CheckpointError(str(path), f"cannot be written: {why}", fix) from error
 
 
 def keep_best(run: Run) -> None:

@@ -32,7 +32,7 @@ class Evaluation:
         results: What was found, as rows of COCO's results JSON (on the first rank).
         samples: What was found in a few images, in original pixels, by index in the dataset (on the first rank).
         dataset: What was scored on.
-        flaws: What the dataset had to live with while it was read (by this process or its workers).
+        flaws: What the dataset had to live with while it was read (on the first rank).
     """
 
     metrics: Mapping[str, float]
@@ -49,10 +49,12 @@ class _Found:
     Attributes:
         images: Index in the dataset -> its name, its height and width, the detections on the CPU.
         losses: Means over the part.
+        flaws: What the dataset had to live with.
     """
 
     images: Mapping[int, tuple[int | str, tuple[int, int], Detections]]
     losses: Mapping[str, float]
+    flaws: Sequence[Flaw]
 
 
 def evaluate(
@@ -90,18 +92,19 @@ def evaluate(
     kept: dict[int, Detections] = {}
     with evaluation_mode(detector):
         for done, (places, raw) in enumerate(zip(loader.places(0), loader.epoch(0), strict=True), 1):
-            flaws += raw.flaws
             with within_memory("evaluation", preprocess.device), autocast(preprocess.device, amp):
                 found = _find(detector, preprocess(raw), raw, [index for _, _, index in places], losses)
             shares = distributed.gather(found)
-            images = {index: image for share in shares for index, image in share.images.items()}
+            images: dict[int, tuple[int | str, tuple[int, int], Detections]] = {}
+            for share in shares:
+                means.add(share.losses, len(share.images.keys() - images.keys()))
+                images |= share.images
+                flaws += share.flaws
             evaluator.update([found for _, _, found in images.values()], [id_ for id_, _, _ in images.values()])
             for index, (id_, size, detections) in images.items():
                 rows += to_rows(detections, id_, ids, size)
                 if index in chosen:
                     kept[index] = detections
-            for share in shares:
-                means.add(share.losses, len(share.images))
             tick(done, len(loader))
     first = distributed.rank() == 0
     metrics = distributed.broadcast({**evaluator.compute(), **means.values} if first else {})
@@ -113,11 +116,12 @@ def _find(detector: nn.Module, batch: Batch, raw: RawBatch, indices: Sequence[in
     sizes = [(int(height), int(width)) for height, width in raw.originals.tolist()]
     images = dict(zip(indices, zip(raw.ids, sizes, map(_on_cpu, found), strict=True), strict=True))
     if not losses:
-        return _Found(images, {})
+        return _Found(images, {}, raw.flaws)
     if batch.targets is None:
         raise DataError("val", "has no objects to compute losses of", "Leave out loss = true.")
     terms = detector(batch, mode="losses")
-    return _Found(images, {name: float(value) for name, value in {"loss": total_loss(terms), **terms}.items()})
+    means = {name: float(value) for name, value in {"loss": total_loss(terms), **terms}.items()}
+    return _Found(images, means, raw.flaws)
 
 
 def _on_cpu(found: Detections) -> Detections:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from detcore import distributed
 from detcore.data import RawBatch
 from detcore.errors import CheckpointError, one_line
 from detcore.preprocess import Preprocess
@@ -20,12 +21,12 @@ from detcore.runner.state import Run
 from detcore.runner.window import NotFinite
 from detcore.structures import Polygons, Targets, total_loss
 
-FORMAT = "batch-1"
+FORMAT = "step-1"
 
 
 @contextmanager
-def diagnosed(run: Run, raw: RawBatch) -> Iterator[None]:
-    """A NotFinite that is raised inside says what began it, and which file holds the batch.
+def diagnosed(run: Run, batches: Sequence[RawBatch]) -> Iterator[None]:
+    """A NotFinite that is raised inside says what began it, and which file holds the batches of the step.
 
     Raises:
         NotFinite: As it was raised inside, telling more.
@@ -41,15 +42,18 @@ def diagnosed(run: Run, raw: RawBatch) -> Iterator[None]:
             "format": FORMAT,
             "model": run.detector.state_dict(),
             "rng": rng,
-            "batch": attrs.asdict(attrs.evolve(raw, flaws=())),
+            "batches": [attrs.asdict(attrs.evolve(raw, flaws=())) for raw in batches],
             "progress": run.progress.step / run.progress.steps,
             "amp": run.amp,
+            "preprocess": run.preprocess.settings,
             "meta": dict(run.meta),
         }
-        path = run.folder / "nonfinite" / f"step-{run.step}.pt"
+        process = f"-process-{distributed.rank()}" if distributed.is_parallel() else ""
+        path = run.folder / "nonfinite" / f"step-{run.step}{process}.pt"
         write_atomically(content, path)
+        distributed.leave()  # the others do not compute this again
         try:
-            error.found += f"; {replay(run.detector, run.preprocess, content)}"
+            error.found += f"; {replay(run.detector, run.preprocess, content) or 'computed again, all of it is finite'}"
         except Exception as another:  # the first error is the one to show
             error.found += f"; computing it again raised {one_line(another)}"
         error.fix += f" The batch is saved: core-run replay {path}"
@@ -57,32 +61,38 @@ def diagnosed(run: Run, raw: RawBatch) -> Iterator[None]:
 
 
 def replay(detector: nn.Module, preprocess: Preprocess, content: Mapping[str, Any]) -> str:
-    """Compute the losses of a saved batch again, as training did; says where the first number that is not finite is.
+    """Compute the losses and gradients of a step again, as training did.
 
     Args:
-        detector: With the weights of ``content``, in training mode.
+        detector: With the weights of ``content``, in training mode; left with the step's gradients.
         preprocess: On the detector's device.
         content: What :func:`diagnosed` saved.
+
+    Returns:
+        Where the first number that is not finite is; empty if there is none.
     """
-    weights = [name for name, value in detector.state_dict().items() if not _is_finite(value)]
+    named = [*detector.named_parameters()]  # not the buffers: statistics are already those of after
+    weights = [name for name, value in named if not _is_finite(value)]
     if weights:
         return f"the weights were not finite before: {', '.join(weights[:3])}"
     amp: Amp = content["amp"]
     restore_rng(content["rng"], preprocess.device)
     detector.zero_grad(set_to_none=True)
-    with _first_output(detector) as found:
-        batch = preprocess(_unpacked(content["batch"]), progress=content["progress"])
-        with autocast(preprocess.device, amp), torch.enable_grad():
-            losses = detector(batch, mode="losses")
-    bad = [f"{name} {float(value)}" for name, value in losses.items() if not _is_finite(value)]
-    if found:
-        return f"the first output that is not finite is that of {found[0]}"
-    if bad:
-        return f"every module's output is finite, but not {', '.join(bad)}"
-    total_loss(losses).backward()  # type: ignore[no-untyped-call]
-    named = reversed([*detector.named_parameters()])  # the last are nearest to the losses
-    gradient = next((name for name, each in named if each.grad is not None and not _is_finite(each.grad)), None)
-    return f"the first gradient that is not finite is that of {gradient}" if gradient else "all of it is finite now"
+    for saved in content["batches"]:
+        with _first_output(detector) as found:
+            batch = preprocess(_unpacked(saved), progress=content["progress"])
+            with autocast(preprocess.device, amp), torch.enable_grad():
+                losses = detector(batch, mode="losses")
+        bad = [f"{name} {float(value)}" for name, value in losses.items() if not _is_finite(value)]
+        if found:
+            return f"the first output that is not finite is that of {found[0]}"
+        if bad:
+            return f"every module's output is finite, but not {', '.join(bad)}"
+        torch.autograd.backward(total_loss(losses) / len(content["batches"]))
+        for name, each in reversed(named):  # the last are nearest to the losses
+            if each.grad is not None and not _is_finite(each.grad):
+                return f"the first gradient that is not finite is that of {name}"
+    return ""
 
 
 def check_saved(content: Mapping[str, Any], path: Path) -> None:
@@ -100,11 +110,12 @@ def _first_output(detector: nn.Module) -> Iterator[list[str]]:
     def hook_of(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if not all(map(_is_finite, _tensors(output))):
-                found.append(f"{name or 'the detector'} ({type(module).__name__})")
+                found.append(f"{name} ({type(module).__name__})")
 
         return hook
 
-    handles = [module.register_forward_hook(hook_of(name)) for name, module in detector.named_modules()]
+    inner = [(name, module) for name, module in detector.named_modules() if name]
+    handles = [module.register_forward_hook(hook_of(name)) for name, module in inner]
     try:
         yield found
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,8 @@ from detcore.errors import DataError, Interrupted
 from detcore.runner.state import Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ONCE = 1.0
+"""Seconds in which signals are one: a scheduler tells every process, torchrun its own ones again."""
 
 
 @contextmanager
@@ -20,13 +23,16 @@ def listening(run: Run, save: Callable[[Run], None]) -> Iterator[None]:
     """Within it a signal is noted in ``run.signal``; a second one ends at once.
 
     Raises:
-        Interrupted: A signal reached the workers too, and this process waited for them: it has saved.
+        Interrupted: A signal ended the workers too, and this process waited for them: it has saved.
     """
+    first = 0.0
 
     def note(number: int, frame: Any) -> None:
-        if run.signal is not None:
+        nonlocal first
+        now = time.monotonic()
+        if run.signal is not None and now > first + ONCE:
             raise KeyboardInterrupt
-        run.signal = number
+        run.signal, first = run.signal or number, first or now
 
     if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
         yield
@@ -35,7 +41,8 @@ def listening(run: Run, save: Callable[[Run], None]) -> Iterator[None]:
     try:
         yield
     except DataError:
-        end_if_told(run, save)
+        if not distributed.is_parallel():  # the others have not come to this point
+            end_if_told(run, save)
         raise
     finally:
         for number, handler in before.items():

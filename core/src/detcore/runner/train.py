@@ -41,7 +41,7 @@ def begin(run: Run) -> None:
     if not len(run.loader):
         fix = "The dataset is empty, or smaller than one batch while drop_last is set."
         raise ConfigError("data loader", "has no batch", fix)
-    for name, text in run.files.items():
+    for name, text in run.files.items() if distributed.rank() == 0 else ():
         write_text(run.folder / name, text)
     run.detector.train()
     notify(run, "run_started")
@@ -67,15 +67,16 @@ def step(run: Run, batches: Sequence[RawBatch]) -> None:
     """One update of the weights, from the gradients of some batches."""
     progress = run.progress
     run.optimizer.zero_grad(set_to_none=True)
-    for number, raw in enumerate(batches, 1):
-        with within_memory(f"step {run.step}", run.device), diagnosed(run, raw), run.shared(number == len(batches)):
+    with within_memory(f"step {run.step}", run.device), diagnosed(run, batches):
+        for number, raw in enumerate(batches, 1):
             batch = run.preprocess(raw, progress=progress.step / progress.steps)
-            with autocast(run.device, run.amp):
-                losses = run.trained(batch, mode="losses")
-            run.window.add(run.step, losses, batch.ids)
-            backward(run.scaler, total_loss(losses) / len(batches))
-            if number == len(batches):
-                run.window.add(run.step, clip(run.optimizer, run.scaler, run.clip_grad), batch.ids)
+            with run.shared(number == len(batches)):
+                with autocast(run.device, run.amp):
+                    losses = run.trained(batch, mode="losses")
+                run.window.add(run.step, losses, batch.ids)
+                backward(run.scaler, total_loss(losses) / len(batches))
+        ids = [each for raw in batches for each in raw.ids]
+        run.window.add(run.step, clip(run.optimizer, run.scaler, run.clip_grad), ids)
     update(run.optimizer, run.scaler, learning_rate_factor(run.schedules, progress))
     run.step, run.position = run.step + 1, run.position + len(batches)
     notify(run, "step_done", losses)
@@ -93,14 +94,19 @@ def after_step(run: Run) -> None:
 
 
 def report(run: Run) -> None:
-    """Tell callbacks the means since the last report."""
-    shares = distributed.gather(run.window.close())
+    """Tell callbacks the means since the last report; the first rank hears what was wrong with the data of others."""
+    shares = distributed.gather((run.window.close(), run.window.flaws))
+    for _, flaws in shares:
+        run.window.flaws |= flaws
     if shares:
-        notify(run, "reported", {"lr": run.optimizer.param_groups[0]["lr"], **mean_of(shares)})
+        means = mean_of([means for means, _ in shares])
+        notify(run, "reported", {"lr": run.optimizer.param_groups[0]["lr"], **means})
 
 
 def end_epoch(run: Run) -> None:
-    """Validate where that is due, then begin a new epoch where this one is through."""
+    """Report, validate where that is due, then begin a new epoch where this one is through."""
+    if run.window.entries:
+        report(run)
     through = run.position >= len(run.loader)
     if run.over or (run.evaluate_steps is None and (run.epoch + 1) % run.evaluate_every == 0):
         validate(run)

@@ -1,0 +1,1 @@
+"""ATSS (Zhang et al. 2020)."""

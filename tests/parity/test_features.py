@@ -14,6 +14,7 @@ from detcore_fpn.fpn import FPN
 from detcore_hrnet.hrfpn import HRFPN
 from detcore_hrnet.hrnet import HRNet
 from detcore_resnet.resnet import ResNet
+from detcore_swin.swin import SwinTransformer
 from parity import golden
 from torch import nn
 
@@ -27,6 +28,7 @@ CASES: dict[str, tuple[Callable[..., Backbone], Callable[..., Neck]]] = {
     "retinanet_r50": (ResNet50, partial(FPN, start_level=1, num_outs=5, extra="on_input")),
     "faster_rcnn_r50": (ResNet50, partial(FPN, num_outs=5, extra="max_pool")),
     "faster_rcnn_hrnet_w18": (partial(HRNet, width=18), HRFPN),
+    "mask_rcnn_swin_t": (SwinTransformer, partial(FPN, num_outs=5, extra="max_pool")),
 }
 
 
@@ -44,10 +46,10 @@ def test_the_pyramid_is_the_references(name: str) -> None:
     neck = make_neck(in_channels=backbone.out_channels, in_strides=backbone.strides)
     model = nn.ModuleDict({"backbone": backbone, "neck": neck})
 
-    case.fill(model, golden.rename())
+    case.fill(model.eval(), golden.rename())
     with torch.no_grad():
         case.check_maps("feats", neck(backbone(case.batch().images)))
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert trainable == [name for name in case.info["trainable"] if is_features(name)]
-    assert not any(module.training for module in backbone.modules() if isinstance(module, nn.BatchNorm2d))
+    assert not any(module.training for module in model.train().modules() if isinstance(module, nn.BatchNorm2d))
     assert len(neck(backbone(torch.zeros(1, 3, 64, 64)))) == len(neck.strides) == 5

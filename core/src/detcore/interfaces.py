@@ -435,7 +435,11 @@ class Evaluator(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """All metrics by name, each higher-is-better one as a fraction; no detections at all score 0."""
+        """All metrics by name, the main one first; what is higher-is-better is a fraction, 0 without any detection."""
+
+    def results(self) -> list[dict[str, Any]] | None:
+        """What was found so far as rows of COCO's results JSON, where it has made them; else None."""
+        return None
 
 
 @attrs.frozen

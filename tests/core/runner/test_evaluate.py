@@ -56,6 +56,16 @@ def test_what_was_found_is_kept_as_rows_and_of_a_few_images() -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_rows_that_the_evaluator_made_are_taken() -> None:
+    class Rows(Keep):
+        def results(self) -> list[dict[str, Any]]:
+            return [{"image_id": id_} for id_ in self.found]
+
+    loader = Loader(TinyDataset(3), batch_size=2)
+    done = evaluate(detector=TinyDetector(), preprocess=Preprocess(), loader=loader, evaluator=Rows())
+    assert done.results == [{"image_id": 100}, {"image_id": 101}, {"image_id": 102}]
+
+
 def test_losses_are_means_over_images_without_gradient_or_change() -> None:
     detector = TinyDetector(dropout=0).eval()
     np.random.seed(0)

@@ -88,6 +88,7 @@ def evaluate(
     """
     dataset, flaws = loader.dataset, list[Flaw]()
     ids, rows, means = category_ids(dataset), list[Row](), _Means()
+    has_rows = evaluator.results() is not None
     chosen = set(range(0, len(dataset), -(-len(dataset) // samples)) if samples else ())
     kept: dict[int, Detections] = {}
     with evaluation_mode(detector):
@@ -102,13 +103,13 @@ def evaluate(
                 flaws += share.flaws
             evaluator.update([found for _, _, found in images.values()], [id_ for id_, _, _ in images.values()])
             for index, (id_, size, detections) in images.items():
-                rows += to_rows(detections, id_, ids, size)
+                rows += [] if has_rows else to_rows(detections, id_, ids, size)
                 if index in chosen:
                     kept[index] = detections
             tick(done, len(loader))
     first = distributed.rank() == 0
     metrics = distributed.broadcast({**evaluator.compute(), **means.values} if first else {})
-    return Evaluation(metrics, rows, kept, dataset, flaws)
+    return Evaluation(metrics, evaluator.results() or rows, kept, dataset, flaws)
 
 
 def _find(detector: nn.Module, batch: Batch, raw: RawBatch, indices: Sequence[int], losses: bool) -> _Found:

@@ -13,14 +13,14 @@ import torchvision.ops as tv
 from detcore.errors import ConfigError
 from detcore.interfaces import Loss
 from detcore_losses import boxes as box_losses
-from detcore_losses.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss, SmoothL1Loss
+from detcore_losses.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss, MSELoss, SmoothL1Loss
 from detcore_losses.classification import CrossEntropyLoss, FocalLoss
 from detcore_losses.plugin import detcore_components
 from torch import Tensor
 from torch.nn import functional as F
 
 EVERY: list[Callable[..., Loss]] = [
-    FocalLoss, CrossEntropyLoss, IoULoss, GIoULoss, DIoULoss, CIoULoss, L1Loss, SmoothL1Loss
+    FocalLoss, CrossEntropyLoss, IoULoss, GIoULoss, DIoULoss, CIoULoss, L1Loss, SmoothL1Loss, MSELoss
 ]  # fmt: skip
 OF_BOXES: list[Callable[..., Loss]] = [IoULoss, GIoULoss, DIoULoss, CIoULoss]
 
@@ -245,6 +245,7 @@ def test_l1_losses_by_hand() -> None:
     first, second = torch.tensor([[0.0, 1.0, 4.0]]), torch.tensor([[0.5, 1.0, 1.0]])
     assert not L1Loss().decoded
     assert L1Loss(reduction="none")(first, second).tolist() == [[0.5, 0, 3]]
+    assert MSELoss(reduction="none")(first, second).tolist() == [[0.25, 0, 9]]
     assert SmoothL1Loss(reduction="none")(first, second).tolist() == [[0.125, 0, 2.5]]
     assert SmoothL1Loss(beta=2.0, reduction="none")(first, second).tolist() == [[0.0625, 0, 2]]
     assert SmoothL1Loss(beta=0.0, reduction="none")(first, second).tolist() == [[0.5, 0, 3]]

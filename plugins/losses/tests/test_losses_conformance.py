@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from detcore.interfaces import Loss
 from detcore.testing import Reads, check_loss
-from detcore_losses.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss, SmoothL1Loss
+from detcore_losses.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss, MSELoss, SmoothL1Loss
 from detcore_losses.classification import CrossEntropyLoss, FocalLoss
 
 
@@ -24,6 +24,7 @@ from detcore_losses.classification import CrossEntropyLoss, FocalLoss
         (DIoULoss(), "boxes"),
         (CIoULoss(), "boxes"),
         (L1Loss(), "numbers"),
+        (MSELoss(), "numbers"),
         (SmoothL1Loss(), "numbers"),
         (SmoothL1Loss(beta=1 / 9), "numbers"),
     ],

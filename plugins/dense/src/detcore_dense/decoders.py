@@ -55,6 +55,15 @@ def nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, count: 
     return kept[best[:count]]
 
 
+def suppression_places(boxes: Tensor, side: int) -> Tensor:
+    """The boxes where NMS compares them: none left of or above 0, none more than a side beyond the image.
+
+    NMS keeps classes apart by moving them beyond the largest coordinate: boxes left of 0 would reach into the class
+    before, and one huge box would cost all others their precision.
+    """
+    return boxes.clamp(-side, 2 * side) + side
+
+
 def overridden(settings: Settings, overrides: Overrides | None, where: str) -> Settings:
     """``settings`` with ``overrides``.
 

@@ -223,3 +223,22 @@ class SmoothL1Loss(Loss):
         """As :meth:`L1Loss.forward`."""
         values = F.smooth_l1_loss(full_precision(input), full_precision(target), reduction="none", beta=self.beta)
         return self.reduce(values, weight, avg_factor)
+
+
+class MSELoss(Loss):
+    """The squared difference of each number.
+
+    Args:
+        reduction: ``mean``, ``sum`` or ``none``.
+        loss_weight: Multiplies the loss.
+    """
+
+    def __init__(self, *, reduction: ReductionKind = "mean", loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.reduce = Reduction(reduction, loss_weight)
+
+    def forward(
+        self, input: Tensor, target: Tensor, weight: Tensor | None = None, avg_factor: Tensor | float | None = None
+    ) -> Tensor:
+        """As :meth:`L1Loss.forward`."""
+        return self.reduce((full_precision(input) - full_precision(target)).square(), weight, avg_factor)

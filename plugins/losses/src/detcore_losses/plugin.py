@@ -15,6 +15,7 @@ BOXES = {
     "CIoULoss": "Complete IoU (Zheng et al. 2021)",
     "L1Loss": "Absolute difference",
     "SmoothL1Loss": "Absolute difference, a parabola near zero (Girshick 2015)",
+    "MSELoss": "Squared difference",
 }
 
 

@@ -46,7 +46,7 @@ from detcore.structures import (
 )
 from detcore_csp_darknet.csp_darknet import YOLO_BN, Blocks, CSPLayer
 from detcore_dense.boxes import full_precision, pairwise_iou
-from detcore_dense.decoders import Overrides, nms, overridden
+from detcore_dense.decoders import Overrides, nms, overridden, suppression_places
 from detcore_dense.points import Points
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -509,7 +509,7 @@ class YOLOXDecoder(Decoder):
         probabilities, labels = predictions.scores.max(-1)
         scores = probabilities * predictions.flat(self.quality)[..., 0].float().sigmoid()
         boxes = predictions.boxes()
-        places = _suppression_places(boxes, max(batch.images.shape[-2:]))
+        places = suppression_places(boxes, max(batch.images.shape[-2:]))
         if self.clip:
             boxes = clip_boxes(boxes, batch.sizes[:, None])
         found = []
@@ -518,12 +518,3 @@ class YOLOXDecoder(Decoder):
             kept = nms(places[image, keep], each[1], each[2], settings.nms_iou, settings.max_detections)
             found.append(Detections(*(values[kept] for values in each)))
         return found
-
-
-def _suppression_places(boxes: Tensor, side: int) -> Tensor:
-    """The boxes where NMS compares them: none left of or above 0, none more than a side beyond the image.
-
-    NMS keeps classes apart by moving them beyond the largest coordinate: boxes left of 0 would reach into the class
-    before, and one huge box would cost all others their precision.
-    """
-    return boxes.clamp(-side, 2 * side) + side

@@ -11,6 +11,7 @@ import torch
 from detcore.interfaces import Backbone, Neck
 from detcore.layers import BN
 from detcore_fpn.fpn import FPN
+from detcore_fpn.pafpn import PAFPN
 from detcore_hrnet.hrfpn import HRFPN
 from detcore_hrnet.hrnet import HRNet
 from detcore_resnet.resnet import ResNet
@@ -27,6 +28,7 @@ CASES: dict[str, tuple[Callable[..., Backbone], Callable[..., Neck]]] = {
     ),
     "retinanet_r50": (ResNet50, partial(FPN, start_level=1, num_outs=5, extra="on_input")),
     "faster_rcnn_r50": (ResNet50, partial(FPN, num_outs=5, extra="max_pool")),
+    "faster_rcnn_r50_pafpn": (ResNet50, partial(PAFPN, num_outs=5, extra="max_pool")),
     "faster_rcnn_hrnet_w18": (partial(HRNet, width=18), HRFPN),
     "mask_rcnn_swin_t": (SwinTransformer, partial(FPN, num_outs=5, extra="max_pool")),
 }

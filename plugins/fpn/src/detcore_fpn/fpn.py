@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from detcore.errors import ConfigError
@@ -57,8 +58,8 @@ class FPN(Neck):
         conv: Factory[Conv] = nn.Conv2d,  # type: ignore[assignment]
     ) -> None:
         super().__init__()
-        levels = _levels(start_level, end_level, len(in_channels))
-        extras = _extras(num_outs, len(levels), extra)
+        levels = levels_read(start_level, end_level, len(in_channels))
+        extras = count_extras(num_outs, len(levels), extra)
         self.levels = levels
         self.extra = extra
         self.relu_before_extra = relu_before_extra
@@ -79,7 +80,7 @@ class FPN(Neck):
         self.out_channels = (out_channels,) * (len(levels) + extras)
         read = [in_strides[level] for level in levels]
         self.strides = (*read, *(read[-1] * 2 ** (index + 1) for index in range(extras)))
-        _init_weights(self)
+        init_convs(*self.lateral_convs, *self.fpn_convs)
 
     def forward(self, features: Features) -> Features:
         """L maps (B, C_l, H_l, W_l) -> ``num_outs`` maps (B, out_channels, H_l, W_l)."""
@@ -87,11 +88,15 @@ class FPN(Neck):
         for level in range(len(sums) - 1, 0, -1):
             size = sums[level - 1].shape[-2:]
             sums[level - 1] = sums[level - 1] + F.interpolate(sums[level], size=size, mode="nearest")
-        outs = [conv(each) for conv, each in zip(self.fpn_convs, sums, strict=False)]
+        outs = self._outs(sums)
         if self.extra == "max_pool":
             return self._pooled(outs)
         sources = {"on_input": features[self.levels[-1]], "on_lateral": sums[-1]}
         return self._convolved(outs, sources.get(self.extra or "", outs[-1]))
+
+    def _outs(self, sums: Sequence[Tensor]) -> list[Tensor]:
+        """The sums on the way down -> the output of each level that is read."""
+        return [conv(each) for conv, each in zip(self.fpn_convs, sums, strict=False)]
 
     def _pooled(self, outs: list[Tensor]) -> list[Tensor]:
         for _ in range(self.num_extras):
@@ -105,7 +110,12 @@ class FPN(Neck):
         return outs
 
 
-def _levels(start: int, end: int, num_maps: int) -> range:
+def levels_read(start: int, end: int, num_maps: int) -> range:
+    """The levels from ``start`` to ``end``, of which a negative one counts from the end.
+
+    Raises:
+        ConfigError: They are not there.
+    """
     last = end + num_maps if end < 0 else end
     if not 0 <= start <= last < num_maps:
         found = f"start_level = {start} and end_level = {end} of {num_maps} maps"
@@ -113,8 +123,12 @@ def _levels(start: int, end: int, num_maps: int) -> range:
     return range(start, last + 1)
 
 
-def _extras(num_outs: int | None, read: int, extra: str | None) -> int:
-    """How many levels there are beyond the deepest map."""
+def count_extras(num_outs: int | None, read: int, extra: str | None) -> int:
+    """How many levels there are beyond the deepest map.
+
+    Raises:
+        ConfigError: Fewer outputs than maps read, or more with no ``extra``.
+    """
     extras = 0 if num_outs is None else num_outs - read
     if extras < 0:
         found = f"{num_outs}, but {read} maps are read"
@@ -126,9 +140,20 @@ def _extras(num_outs: int | None, read: int, extra: str | None) -> int:
     return extras
 
 
-def _init_weights(neck: FPN) -> None:
+def check_doubling(strides: Sequence[int]) -> None:
+    """Each map is half as large as the one before.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    if any(deeper != 2 * stride for stride, deeper in pairwise(strides)):
+        found = f"{', '.join(map(str, strides))}"
+        raise ConfigError("in_strides", found, "This neck reads maps of which each has twice the stride of the last.")
+
+
+def init_convs(*layers: nn.Module) -> None:
     """Xavier uniform weights, biases 0."""
-    for module in (*neck.lateral_convs, *neck.fpn_convs):
-        nn.init.xavier_uniform_(module.get_parameter("conv.weight"))
-        if isinstance(module.get_submodule("conv").bias, Tensor):
-            nn.init.zeros_(module.get_parameter("conv.bias"))
+    for layer in layers:
+        nn.init.xavier_uniform_(layer.get_parameter("conv.weight"))
+        if isinstance(layer.get_submodule("conv").bias, Tensor):
+            nn.init.zeros_(layer.get_parameter("conv.bias"))

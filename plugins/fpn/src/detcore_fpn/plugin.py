@@ -9,5 +9,11 @@ from detcore import Component, hookimpl
 
 @hookimpl
 def detcore_components() -> Sequence[Component]:
-    """The neck."""
-    return [Component("neck", "FPN", "detcore_fpn.fpn:FPN", "Feature pyramid network (Lin et al. 2017)")]
+    """The necks."""
+    return [
+        Component("neck", "FPN", "detcore_fpn.fpn:FPN", "Feature pyramid network (Lin et al. 2017)"),
+        Component("neck", "PAFPN", "detcore_fpn.pafpn:PAFPN", "FPN and a way back up (Liu et al. 2018)"),
+        Component(
+            "neck", "FPN_CARAFE", "detcore_fpn.carafe:FPNCARAFE", "FPN, upsampling by learned kernels (Wang 2019)"
+        ),
+    ]

@@ -14,6 +14,7 @@ from detcore_fpn.fpn import FPN
 from detcore_fpn.pafpn import PAFPN
 from detcore_hrnet.hrfpn import HRFPN
 from detcore_hrnet.hrnet import HRNet
+from detcore_resnet.dcn import DCN
 from detcore_resnet.resnet import ResNet
 from detcore_swin.swin import SwinTransformer
 from parity import golden
@@ -28,6 +29,7 @@ CASES: dict[str, tuple[Callable[..., Backbone], Callable[..., Neck]]] = {
     ),
     "retinanet_r50": (ResNet50, partial(FPN, start_level=1, num_outs=5, extra="on_input")),
     "faster_rcnn_r50": (ResNet50, partial(FPN, num_outs=5, extra="max_pool")),
+    "faster_rcnn_r50_dcn": (partial(ResNet50, conv3x3=DCN), partial(FPN, num_outs=5, extra="max_pool")),
     "faster_rcnn_r50_pafpn": (ResNet50, partial(PAFPN, num_outs=5, extra="max_pool")),
     "faster_rcnn_hrnet_w18": (partial(HRNet, width=18), HRFPN),
     "mask_rcnn_swin_t": (SwinTransformer, partial(FPN, num_outs=5, extra="max_pool")),

@@ -9,5 +9,10 @@ from detcore import Component, hookimpl
 
 @hookimpl
 def detcore_components() -> Sequence[Component]:
-    """The backbone."""
-    return [Component("backbone", "ResNet", "detcore_resnet.resnet:ResNet", "ResNet-18 to -152 (He et al. 2016)")]
+    """The backbone, and convolutions for it."""
+    return [
+        Component("backbone", "ResNet", "detcore_resnet.resnet:ResNet", "ResNet-18 to -152 (He et al. 2016)"),
+        Component("conv", "DCN", "detcore_resnet.dcn:DCN", "Deformable convolution (Dai et al. 2017)"),
+        Component("conv", "DCNv2", "detcore_resnet.dcn:DCNv2", "Modulated deformable convolution (Zhu et al. 2019)"),
+        Component("conv", "ConvWS", "detcore_resnet.conv_ws:ConvWS", "Standardised kernels (Qiao et al. 2019)"),
+    ]

@@ -170,7 +170,7 @@ class ResNet(Backbone):
         groups: Of a bottleneck's 3x3 convolution (ResNeXt).
         base_width: Width of a bottleneck's group in the first stage.
         width: Channels of the stem and of the first stage's blocks; smaller for models to debug with.
-        conv: Builds the convolutions after the stem.
+        conv: Builds the convolutions.
         conv3x3: Builds the 3x3 convolutions of ``conv3x3_stages``; None: ``conv``.
         conv3x3_stages: The stages that ``conv3x3`` is for, from 0 (deformable convolutions: 1, 2 and 3).
         zero_init_residual: The last norm of a block starts at 0, so that the block starts as its shortcut.
@@ -208,7 +208,7 @@ class ResNet(Backbone):
         self.norm_eval = norm_eval
         self.num_stages = max(out_indices) + 1
 
-        self.conv1 = make_conv(nn.Conv2d, 3, width, 7, stride=2, padding=3)
+        self.conv1 = make_conv(conv, 3, width, 7, stride=2, padding=3)
         self.bn1 = norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)

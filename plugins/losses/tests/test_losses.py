@@ -13,15 +13,20 @@ import torchvision.ops as tv
 from detcore.errors import ConfigError
 from detcore.interfaces import Loss
 from detcore_losses import boxes as box_losses
-from detcore_losses.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss, MSELoss, SmoothL1Loss
+from detcore_losses.boxes import BalancedL1Loss, CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss, MSELoss, SmoothL1Loss
 from detcore_losses.classification import CrossEntropyLoss, FocalLoss
 from detcore_losses.plugin import detcore_components
+from detcore_losses.quality import QualityFocalLoss, VarifocalLoss
 from torch import Tensor
 from torch.nn import functional as F
 
 EVERY: list[Callable[..., Loss]] = [
-    FocalLoss, CrossEntropyLoss, IoULoss, GIoULoss, DIoULoss, CIoULoss, L1Loss, SmoothL1Loss, MSELoss
+    FocalLoss, CrossEntropyLoss, IoULoss, GIoULoss, DIoULoss, CIoULoss, L1Loss, SmoothL1Loss, MSELoss,
+    BalancedL1Loss, QualityFocalLoss, VarifocalLoss
 ]  # fmt: skip
+OF_THEIR_OWN = ["DistributionFocalLoss", "GHMC", "GHMR", "DiceLoss"]
+"""Losses of other shapes or another normaliser, with tests of their own."""
+OF_CLASSES: list[Callable[..., Loss]] = [FocalLoss, CrossEntropyLoss, QualityFocalLoss, VarifocalLoss]
 OF_BOXES: list[Callable[..., Loss]] = [IoULoss, GIoULoss, DIoULoss, CIoULoss]
 
 
@@ -33,7 +38,7 @@ def random_boxes(count: int, seed: int, dtype: torch.dtype = torch.float32) -> T
 
 
 def inputs(make: Callable[..., Loss], dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    if make in (FocalLoss, CrossEntropyLoss):
+    if make in OF_CLASSES:
         return torch.linspace(-2, 3, 24, dtype=dtype).reshape(8, 3).cos() * 2, torch.tensor([0, 1, 2, -1] * 2)
     return random_boxes(8, 1, dtype), random_boxes(8, 2, dtype)
 
@@ -50,7 +55,8 @@ def test_every_component_is_a_loss_of_its_name() -> None:
         module, name = component.target.split(":")
         assert name == component.name
         assert issubclass(getattr(importlib.import_module(module), name), Loss)
-    assert len(detcore_components()) == len(EVERY)
+    names = [component.name for component in detcore_components()]
+    assert sorted(names) == sorted([*(make.__name__ for make in EVERY), *OF_THEIR_OWN])
 
 
 @pytest.mark.parametrize("make", EVERY)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from detcore.interfaces import Loss
 from detcore.testing import Reads, check_loss
-from detcore_losses.boxes import CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss, MSELoss, SmoothL1Loss
+from detcore_losses.boxes import BalancedL1Loss, CIoULoss, DIoULoss, GIoULoss, IoULoss, L1Loss, MSELoss, SmoothL1Loss
 from detcore_losses.classification import CrossEntropyLoss, FocalLoss
+from detcore_losses.dice import DiceLoss
+from detcore_losses.quality import QualityFocalLoss, VarifocalLoss
 
 
 @pytest.mark.parametrize(
@@ -17,6 +19,11 @@ from detcore_losses.classification import CrossEntropyLoss, FocalLoss
         (CrossEntropyLoss(), "classes"),
         (CrossEntropyLoss(use_sigmoid=True), "classes"),
         (CrossEntropyLoss(use_sigmoid=True), "probabilities"),
+        (QualityFocalLoss(), "classes"),
+        (QualityFocalLoss(beta=1.5), "probabilities"),
+        (VarifocalLoss(), "classes"),
+        (VarifocalLoss(iou_weighted=False), "probabilities"),
+        (DiceLoss(naive_dice=True), "probabilities"),
         (IoULoss(), "boxes"),
         (IoULoss(mode="linear"), "boxes"),
         (IoULoss(mode="square"), "boxes"),
@@ -24,6 +31,7 @@ from detcore_losses.classification import CrossEntropyLoss, FocalLoss
         (DIoULoss(), "boxes"),
         (CIoULoss(), "boxes"),
         (L1Loss(), "numbers"),
+        (BalancedL1Loss(), "numbers"),
         (MSELoss(), "numbers"),
         (SmoothL1Loss(), "numbers"),
         (SmoothL1Loss(beta=1 / 9), "numbers"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -20,15 +21,23 @@ class DenseBoxLoss(DenseLoss):
         loss_cls: Reads class logits (N, C) of sigmoids, or (N, C + 1) of a softmax.
         loss_box: Reads boxes in pixels or the geometry's vectors, as its ``decoded`` says.
         normaliser: Divide by the number of ``positives``, or of all priors that are ``sampled``; by 1 at least.
+        per_level: Each loss reads one level at a time, shallow to deep, and the results are summed: another number only
+            for losses that weigh elements by what else they read (GHM).
     """
 
     def __init__(
-        self, *, loss_cls: Loss, loss_box: Loss, normaliser: Literal["positives", "sampled"] = "positives"
+        self,
+        *,
+        loss_cls: Loss,
+        loss_box: Loss,
+        normaliser: Literal["positives", "sampled"] = "positives",
+        per_level: bool = False,
     ) -> None:
         super().__init__()
         self.loss_cls = loss_cls
         self.loss_box = loss_box
         self.normaliser = normaliser
+        self.per_level = per_level
         self.softmax = loss_cls.softmax
 
     def forward(self, predictions: Predictions, matches: Matches, batch: Batch) -> Losses:
@@ -37,14 +46,21 @@ class DenseBoxLoss(DenseLoss):
         counted = positive if self.normaliser == "positives" else taken
         avg_factor = reduce_mean(counted.sum().float()).clamp(min=1)
         weight = 1.0 if matches.weight is None else matches.weight
-        logits, labels = predictions.flat("cls"), batch.truth.gather_labels(matches.index)
+        labels = batch.truth.gather_labels(matches.index)
         boxes, targets = aligned_boxes(predictions, matches, batch, self.loss_box.decoded)
+        of_classes = predictions.flat("cls"), labels, (taken * weight).float()
+        of_boxes = (*(each.reshape(*labels.shape, -1) for each in (boxes, targets)), (positive * weight).float())
+        levels = predictions.priors.per_level if self.per_level else [labels.shape[1]]
         return {
-            "loss_cls": self.loss_cls(
-                logits.flatten(0, 1), labels.flatten(), (taken * weight).flatten().float(), avg_factor
-            ),
-            "loss_box": self.loss_box(boxes, targets, (positive * weight).flatten().float(), avg_factor),
+            "loss_cls": _summed(self.loss_cls, of_classes, levels, avg_factor),
+            "loss_box": _summed(self.loss_box, of_boxes, levels, avg_factor),
         }
+
+
+def _summed(loss: Loss, given: Sequence[Tensor], levels: Sequence[int], avg_factor: Tensor) -> Tensor:
+    """The loss of input, target and weight (B, P, ...), so many priors at a time."""
+    parts = zip(*(torch.split(each, list(levels), dim=1) for each in given), strict=True)
+    return torch.stack([loss(*(part.flatten(0, 1) for part in level), avg_factor) for level in parts]).sum()
 
 
 def aligned_boxes(predictions: Predictions, matches: Matches, batch: Batch, decoded: bool) -> tuple[Tensor, Tensor]:

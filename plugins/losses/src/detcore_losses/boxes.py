@@ -225,6 +225,45 @@ class SmoothL1Loss(Loss):
         return self.reduce(values, weight, avg_factor)
 
 
+class BalancedL1Loss(Loss):
+    """The absolute difference of each number, inliers pulled harder (Pang et al. 2019, Libra R-CNN, section 3.3).
+
+    Args:
+        alpha: The less of it, the harder inliers are pulled.
+        gamma: Slope for outliers.
+        beta: Where inliers end.
+        reduction: ``mean``, ``sum`` or ``none``.
+        loss_weight: Multiplies the loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.5,
+        gamma: float = 1.5,
+        beta: float = 1.0,
+        reduction: ReductionKind = "mean",
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.gamma = gamma
+        self.beta = beta
+        self.reduce = Reduction(reduction, loss_weight)
+
+    def forward(
+        self, input: Tensor, target: Tensor, weight: Tensor | None = None, avg_factor: Tensor | float | None = None
+    ) -> Tensor:
+        """As :meth:`L1Loss.forward`."""
+        difference = (full_precision(input) - full_precision(target)).abs()
+        b = math.exp(self.gamma / self.alpha) - 1
+        inlier = (
+            self.alpha / b * (b * difference + 1) * (b * difference / self.beta + 1).log() - self.alpha * difference
+        )
+        outlier = self.gamma * difference + self.gamma / b - self.alpha * self.beta
+        return self.reduce(torch.where(difference < self.beta, inlier, outlier), weight, avg_factor)
+
+
 class MSELoss(Loss):
     """The squared difference of each number.
 

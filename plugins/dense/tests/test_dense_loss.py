@@ -121,6 +121,26 @@ def test_weights_of_matches_weigh_both_losses() -> None:
     assert float(found["loss_box"]) == pytest.approx(0.5, rel=1e-5)
 
 
+def test_a_loss_reads_one_level_at_a_time_where_it_is_told_to() -> None:
+    """Five priors of two logits, each ln 2: four on the first level, one on the second."""
+
+    class Squared(SigmoidEntropy):
+        def forward(
+            self, input: Tensor, target: Tensor, weight: Tensor | None = None, avg_factor: Tensor | float | None = None
+        ) -> Tensor:
+            return super().forward(input, target, weight, avg_factor).square()
+
+    geometry, some = Anchors(strides=STRIDES, scales=[1.0], ratios=[1.0]), batch([[[0, 0, 8, 8]]], 16)
+    raw = {name: [torch.zeros(1, size, side, side) for side in (2, 1)] for name, size in (("cls", 2), ("box", 4))}
+    given = Predictions(raw, geometry.priors(raw["cls"], some), geometry.encode, geometry.decode, False, 1)
+    matches = Matches(torch.tensor([[0, -1, -1, -1, -1]]))
+    for per_level, squares in ((False, 100), (True, 64 + 4)):
+        loss = DenseBoxLoss(loss_cls=Squared(), loss_box=SumOfDifferences(), per_level=per_level)
+        found = loss(given, matches, some)
+        assert float(found["loss_cls"]) == pytest.approx(squares * math.log(2) ** 2, rel=1e-5)
+        assert float(found["loss_box"]) == pytest.approx(1.0, rel=1e-5)
+
+
 @pytest.mark.parametrize("geometry", [None, Points(strides=(8,))])
 @pytest.mark.parametrize("decoded", [True, False])
 def test_what_is_not_positive_does_not_reach_the_box_loss(geometry: Geometry | None, decoded: bool) -> None:

@@ -173,6 +173,20 @@ def test_objects_are_looked_at_in_parts_with_the_same_result(monkeypatch: pytest
     assert torch.equal(assign(priors, given).index, whole.index)
 
 
+def test_a_compiled_assigner_gives_the_same_matches() -> None:
+    given = batch([random_objects(5, 12), random_objects(2, 13)])
+    priors, assigner = anchors(given), ATSSAssigner()
+
+    def matches(boxes: Tensor) -> Matches:
+        return assigner(Regions(Priors(boxes, priors.stride, priors.level, priors.valid, priors.per_level)), given)
+
+    expected = matches(priors.boxes)
+    found = torch.compile(matches, backend="eager", fullgraph=True)(priors.boxes)
+    assert torch.equal(found.index, expected.index)
+    assert found.quality is not None
+    torch.testing.assert_close(found.quality, expected.quality)
+
+
 def test_half_precision_anchors_are_measured_in_full() -> None:
     given = batch([random_objects(5, 11)])
     priors = anchors(given)

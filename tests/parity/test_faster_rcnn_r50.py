@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 import torch
 from detcore.detectors import TwoStage
 from detcore.heads.dense import ComposedHead
 from detcore.heads.roi import ComposedRoIHead, RoIStage, as_rois
+from detcore.interfaces import Backbone, Neck
 from detcore_dense.anchors import Anchors
 from detcore_dense.decoders import RPNDecoder
 from detcore_dense.deltas import DeltaXYWHCoder
@@ -17,8 +19,10 @@ from detcore_dense.max_iou import MaxIoUAssigner
 from detcore_dense.rpn import RPNConv
 from detcore_dense.samplers import RandomSampler
 from detcore_fpn.fpn import FPN
+from detcore_fpn.pafpn import PAFPN
 from detcore_losses.boxes import L1Loss
 from detcore_losses.classification import CrossEntropyLoss
+from detcore_resnet.dcn import DCN
 from detcore_resnet.resnet import ResNet
 from detcore_roi.box_head import Shared2FCBoxHead
 from detcore_roi.decoder import RoINMSDecoder
@@ -72,9 +76,18 @@ def roi_head(strides: Sequence[int]) -> ComposedRoIHead:
     return ComposedRoIHead(num_classes=CLASSES, stages=[stage], decoder=RoINMSDecoder())
 
 
-def detector() -> TwoStage:
-    backbone = ResNet(depth=50, frozen_stages=1)
-    neck = FPN(in_channels=backbone.out_channels, in_strides=backbone.strides, num_outs=5, extra="max_pool")
+ResNet50 = partial(ResNet, depth=50, frozen_stages=1)
+FPN5 = partial(FPN, num_outs=5, extra="max_pool")
+
+OTHERS: dict[str, tuple[Callable[..., Backbone], Callable[..., Neck]]] = {
+    "faster_rcnn_r50_dcn": (partial(ResNet50, conv3x3=DCN), FPN5),
+    "faster_rcnn_r50_pafpn": (ResNet50, partial(PAFPN, num_outs=5, extra="max_pool")),
+}
+
+
+def detector(make_backbone: Callable[..., Backbone] = ResNet50, make_neck: Callable[..., Neck] = FPN5) -> TwoStage:
+    backbone = make_backbone()
+    neck = make_neck(in_channels=backbone.out_channels, in_strides=backbone.strides)
     strides = neck.strides
     return TwoStage(backbone=backbone, neck=neck, rpn_head=rpn_head(strides), roi_head=roi_head(strides))
 
@@ -96,4 +109,17 @@ def test_features_raw_outputs_losses_gradients_curve_and_detections() -> None:
         with pytest.raises(AssertionError, match=r"raw\.0\.0: differs by"):
             case.check_maps("raw", [stage(features, rois)])
         stage.extractor.finest_scale = 56.0
+    case.check_training(model, names, LOSSES)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_with_another_backbone_or_neck_too(name: str) -> None:
+    case = golden.load(name)
+    model = detector(*OTHERS[name]).eval()
+    names = case.fill(model, reference_name)
+    batch = case.batch()
+    with torch.no_grad():
+        features = model.neck(model.backbone(batch.images))
+        proposals = model.rpn_head.detections(model.rpn_head(features, batch), batch)
+        case.check_detections(model.roi_head.detections(features, proposals, batch))
     case.check_training(model, names, LOSSES)

@@ -1,0 +1,1 @@
+"""Darknet-53 (Redmon and Farhadi 2018)."""

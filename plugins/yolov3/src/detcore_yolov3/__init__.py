@@ -1,0 +1,1 @@
+"""YOLOv3 (Redmon and Farhadi 2018)."""

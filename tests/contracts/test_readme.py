@@ -24,5 +24,5 @@ def test_every_command_is_in_the_readme_and_the_other_way_round() -> None:
 
 
 def test_every_plugin_is_in_the_readme() -> None:
-    told = set(re.findall(r"^\| `(detcore-[a-z-]+)`", README, re.MULTILINE))
+    told = set(re.findall(r"^\| `(detcore-[a-z0-9-]+)`", README, re.MULTILINE))
     assert told == {f"detcore-{path.parent.name}" for path in ROOT.glob("plugins/*/pyproject.toml")}

@@ -1,0 +1,1 @@
+"""CentripetalNet (Dong et al. 2020)."""

@@ -26,6 +26,9 @@ GRACE = 10.0
 """Seconds that a process has to end by itself after another one failed, before it is ended."""
 
 
+_apart = False
+
+
 def is_parallel() -> bool:
     """There is more than one process."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
@@ -52,11 +55,22 @@ def reduce_mean(value: Tensor) -> Tensor:
     Args:
         value: A tensor of the same shape on every rank; it is not changed.
     """
-    if not is_parallel():
+    if not is_parallel() or _apart:
         return value
     value = value.detach() / distributed.get_world_size()
     distributed.all_reduce(value)
     return value
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within it :func:`reduce_mean` is this rank's own value: what is scored does not depend on who does it."""
+    global _apart  # noqa: PLW0603 (losses know it by no other way)
+    _apart = True
+    try:
+        yield
+    finally:
+        _apart = False
 
 
 def gather(value: T) -> list[T]:

@@ -127,14 +127,14 @@ def test_twenty_kills_change_nothing(serve: Server, config: str, tmp_path: Path)
 
 
 MOMENTS = {
-    "in a step, the workers too": ("SIGTERM", {"function": "clip", "number": 2}, "step 2"),
-    "waiting for workers": ("SIGTERM", {"function": "_next_data", "number": 5}, "step 2"),
-    "while it validates": ("SIGTERM", {"function": "_find", "number": 2}, "step 4"),
-    "while it saves": ("SIGTERM", {"function": "write_atomically", "number": 2}, "step 2"),
-    "before its first step": ("SIGTERM", {"function": "begin"}, "step 1"),
-    "twice, from scheduler and launcher": ("SIGTERM", {"function": "clip", "signals": [15, 15]}, "step 1"),
-    "Ctrl-C": ("SIGINT", {"function": "clip", "number": 2}, "step 2"),
-    "Ctrl-C while it validates": ("SIGINT", {"function": "_find", "number": 2}, "step 4"),
+    "in a step, the workers too": ("SIGTERM", {"function": "optim.clip", "number": 2}, "step 2"),
+    "waiting for workers": ("SIGTERM", {"function": "dataloader._next_data", "number": 5}, "step 2"),
+    "while it validates": ("SIGTERM", {"function": "evaluate._find", "number": 2}, "step 4"),
+    "while it saves": ("SIGTERM", {"function": "checkpoint.write_atomically", "number": 2}, "step 2"),
+    "before its first step": ("SIGTERM", {"function": "train.begin"}, "step 1"),
+    "twice, from scheduler and launcher": ("SIGTERM", {"function": "optim.clip", "signals": [15, 15]}, "step 1"),
+    "Ctrl-C": ("SIGINT", {"function": "optim.clip", "number": 2}, "step 2"),
+    "Ctrl-C while it validates": ("SIGINT", {"function": "evaluate._find", "number": 2}, "step 4"),
 }
 
 
@@ -156,7 +156,7 @@ def test_a_run_that_is_told_to_end_saves_and_says_so(
 
 def test_a_second_signal_ends_at_once(serve: Server, config: str, tmp_path: Path) -> None:
     log, folder = tmp_path / "log", tmp_path / "run"
-    kill = {"function": "clip", "number": 2, "signals": [2, 2], "apart": 1.2, "group": True}
+    kill = {"function": "optim.clip", "number": 2, "signals": [2, 2], "apart": 1.2, "group": True}
     workers = ("--set", "train.workers=2")
     assert serve.run(config, *SHORT, *workers, "--work-dir", str(folder), log=log, kill=kill) == 130
     assert "Traceback" not in log.read_text()
@@ -170,7 +170,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(
     """The files of a process are limited in size, which the system tells as it tells of a full disk."""
     log, folder = tmp_path / "log", tmp_path / "run"
     size = last(short).stat().st_size
-    kill = {"function": "clip", "number": 2, "file_size": size // 2}
+    kill = {"function": "optim.clip", "number": 2, "file_size": size // 2}
     assert serve.run(config, *SHORT, "--work-dir", str(folder), log=log, kill=kill) == 2
     assert log.read_text().splitlines()[-1] == (
         f"{last(folder)}: cannot be written: [Errno 27] File too large. The one from before is whole."

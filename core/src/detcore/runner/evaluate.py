@@ -91,7 +91,7 @@ def evaluate(
     has_rows = evaluator.results() is not None
     chosen = set(range(0, len(dataset), -(-len(dataset) // samples)) if samples else ())
     kept: dict[int, Detections] = {}
-    with evaluation_mode(detector):
+    with evaluation_mode(detector), distributed.apart():
         for done, (places, raw) in enumerate(zip(loader.places(0), loader.epoch(0), strict=True), 1):
             with within_memory("evaluation", preprocess.device), autocast(preprocess.device, amp):
                 found = _find(detector, preprocess(raw), raw, [index for _, _, index in places], losses)

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from detcore import distributed
 from detcore.data import Loader, RawBatch
-from detcore.errors import ComponentError, ConfigError, UserError
+from detcore.errors import ComponentError, ConfigError, UserError, one_line
 from detcore.interfaces import Callback, Progress, Schedule
 from detcore.preprocess import Preprocess
 from detcore.runner.evaluate import Evaluation, Tick
@@ -193,4 +193,4 @@ def call(run: Run, name: str, method: str, *values: Any) -> Any:
     except UserError:
         raise
     except Exception as error:
-        raise ComponentError(f"callback {name}", f"{method} raised {type(error).__name__}: {error}") from error
+        raise ComponentError(f"callback {name}", f"{method} raised {one_line(error)}") from error

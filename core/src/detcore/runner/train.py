@@ -46,7 +46,7 @@ def begin(run: Run) -> None:
     run.detector.train()
     notify(run, "run_started")
     if run.rng is None:
-        seed_everything(run.seed)
+        seed_everything(run.seed + distributed.rank())  # what drops out is another's on each
     else:
         restore_rng(run.rng, run.device)
     if run.due(run.evaluate_steps):  # it was killed while it was scored

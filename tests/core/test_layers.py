@@ -25,7 +25,7 @@ class Calls(TorchDispatchMode):
 
 def pair(bias: bool = False, **options: int) -> tuple[nn.Conv2d, nn.Module]:
     torch.manual_seed(0)
-    norm = BN(6)
+    norm = BN(6, folded=True)
     for each in (norm.weight, norm.bias, norm.running_mean):
         nn.init.normal_(each)
     nn.init.uniform_(norm.running_var, 0.2, 2.0)
@@ -61,6 +61,15 @@ def test_a_fixed_batch_norm_within_the_convolution_is_the_same_function(
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_a_norm_that_is_not_folded_stays_outside() -> None:
+    conv, norm = pair()
+    norm.folded = False
+    out, ran = normalised(conv, norm, x := torch.randn(2, 4, 16, 12))
+    assert ran
+    assert torch.equal(out, norm(conv(x)))
+    assert not getattr(BN(6), "folded", True)
+
+
 def test_statistics_that_are_being_gathered_stay_outside() -> None:
     conv, norm = pair()
     out, ran = normalised(conv, norm.train(), x := torch.randn(2, 4, 16, 12))
@@ -72,6 +81,7 @@ def test_statistics_that_are_being_gathered_stay_outside() -> None:
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(6, affine=False), nn.BatchNorm2d(6, track_running_stats=False)])
 def test_a_batch_norm_without_parameters_or_statistics_stays_outside(norm: nn.Module) -> None:
+    norm.folded = True
     assert normalised(nn.Conv2d(4, 6, 3), norm.eval(), torch.randn(2, 4, 16, 12))[1]
 
 
@@ -121,7 +131,7 @@ def test_one_map_fewer_is_kept_for_the_backward_pass() -> None:
         assert (2, 6, 14, 10) in kept
 
 
-@pytest.mark.parametrize("norm", [None, BN, partial(BN, frozen=True), SyncBN, partial(GN, num_groups=2)])
+@pytest.mark.parametrize("norm", [None, BN, partial(BN, frozen=True), partial(BN, folded=True), SyncBN, partial(GN, num_groups=2)])
 def test_a_block_is_its_three_layers_one_after_the_other(norm: object) -> None:
     block = ConvNormAct(4, 6, 3, norm=norm).eval()
     x = torch.randn(2, 4, 16, 12)
@@ -130,7 +140,7 @@ def test_a_block_is_its_three_layers_one_after_the_other(norm: object) -> None:
 
 
 def test_a_block_compiles_with_its_norm_inside() -> None:
-    block = ConvNormAct(4, 6, 3, norm=BN).eval()
+    block = ConvNormAct(4, 6, 3, norm=partial(BN, folded=True)).eval()
     x = torch.randn(2, 4, 16, 12)
     compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), block(x))

@@ -16,7 +16,9 @@ from detcore.interfaces import Activation, Conv, Factory, Norm
 RELU = partial(nn.ReLU, inplace=True)
 
 
-def BN(channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False) -> nn.Module:
+def BN(
+    channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False, folded: bool = False
+) -> nn.Module:
     """Batch normalisation over (B, H, W).
 
     Args:
@@ -24,8 +26,12 @@ def BN(channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool 
         eps: Added to the variance.
         momentum: Weight of the newest batch in the running statistics.
         frozen: The affine parameters do not train (statistics still do, unless the owner keeps them in eval mode).
+        folded: While it keeps its statistics it is computed within the convolution before it, see :func:`conv_norm`:
+            faster, and the same up to rounding, which is why it has to be asked for.
     """
-    return nn.BatchNorm2d(channels, eps=eps, momentum=momentum).requires_grad_(not frozen)
+    norm = nn.BatchNorm2d(channels, eps=eps, momentum=momentum).requires_grad_(not frozen)
+    norm.folded = folded  # type: ignore[assignment]  # torch's modules take any attribute
+    return norm
 
 
 def SyncBN(channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False) -> nn.Module:
@@ -54,7 +60,7 @@ class LN(nn.Module):
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(conv(x))``; a batch norm that keeps its statistics becomes part of the convolution's weight.
+    """``norm(conv(x))``; a ``folded`` batch norm that keeps its statistics becomes part of the convolution's weight.
 
     The numbers are the same up to rounding; a pass over the map, and a copy of it for the backward pass, are saved. So
     it is done where the map is larger than the weight, and not where a module has hooks that wait to be called.
@@ -71,7 +77,7 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def _folds(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> bool:
-    fixed = not norm.training and norm.affine and norm.track_running_stats
+    fixed = getattr(norm, "folded", False) and not norm.training and norm.affine and norm.track_running_stats
     plain = conv.padding_mode == "zeros" and conv.weight.dtype == torch.float32 and not _hooked(conv, norm)
     positions = x.numel() // (conv.in_channels * conv.stride[0] * conv.stride[1])
     return fixed and plain and positions > conv.weight.numel() // conv.out_channels

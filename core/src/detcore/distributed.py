@@ -62,6 +62,14 @@ def reduce_mean(value: Tensor) -> Tensor:
     return value
 
 
+def share_of(count: Tensor) -> Tensor:
+    """What losses divide by: the count of all ranks together, at least 1, over the number of ranks.
+
+    The mean of the ranks' losses is then the loss of the whole batch.
+    """
+    return reduce_mean(count.float()).clamp(min=1 if _apart else 1 / world_size())
+
+
 @contextmanager
 def apart() -> Iterator[None]:
     """Within it :func:`reduce_mean` is this rank's own value: what is scored does not depend on who does it."""

@@ -252,7 +252,8 @@ def test_ignored_priors_and_weights_of_matches_count() -> None:
 
 
 def test_normalisers_are_means_over_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcos, "reduce_mean", lambda value: value * 5)
+    for name in ("reduce_mean", "share_of"):
+        monkeypatch.setattr(fcos, name, lambda value: value * 5)
     parts: Any = by_hand()[0]
     assert parts.loss_cls.avg_factor == 10
     assert parts.loss_box.avg_factor == pytest.approx(10 / 3)

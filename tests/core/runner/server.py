@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -162,8 +162,10 @@ def _child(args: list[str], log: str, kill: Mapping[str, Any] | None) -> None:
 
 def _serve(config: str) -> None:
     from detcore import run
+    from detcore.errors import UserError
 
-    run.check(config)
+    with suppress(UserError):  # a run will say the same
+        run.check(config)
     while line := sys.stdin.readline():
         order = json.loads(line)
         ranks = order.pop("ranks")

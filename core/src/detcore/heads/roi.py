@@ -17,7 +17,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from detcore.distributed import reduce_mean
+from detcore.distributed import share_of
 from detcore.errors import ConfigError
 from detcore.interfaces import (
     Assigner,
@@ -129,7 +129,7 @@ class RoIStage(Container, nn.Module):
 
     def losses(self, logits: Tensor, deltas: Tensor, samples: RoISamples) -> Losses:
         """``loss_cls``, ``loss_box`` and the accuracy ``acc`` in percent; each is divided by R."""
-        taken = reduce_mean(logits.new_full((), len(logits), dtype=torch.float32)).clamp(min=1)
+        taken = share_of(logits.new_full((), len(logits), dtype=torch.float32))
         loss_cls = self.loss_cls(logits, samples.labels, samples.weight, taken)
         loss_box = self.loss_box(*self._aligned(deltas, samples), samples.positive * samples.weight, taken)
         correct = (logits.argmax(1) == samples.labels).sum() * (100 / max(len(logits), 1))

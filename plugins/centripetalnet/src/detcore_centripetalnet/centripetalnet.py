@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from detcore.distributed import reduce_mean
+from detcore.distributed import share_of
 from detcore.interfaces import Channels, DenseHead, Factory, Features, Loss, Norm, NumClasses, Section
 from detcore.layers import BN
 from detcore.structures import Batch, Detections, Losses, Targets
@@ -242,8 +242,8 @@ class CentripetalHead(DenseHead):
 
     def _corner_losses(self, maps: CentripetalMaps, target: ShiftTargets) -> Losses:
         corner = target.corner
-        peaks = reduce_mean((corner.heat == 1).sum().float()).clamp(min=1)
-        count = reduce_mean(corner.weight.sum()).clamp(min=1)
+        peaks = share_of((corner.heat == 1).sum())
+        count = share_of(corner.weight.sum())
 
         def in_cells(loss: Loss, found: Tensor, wanted: Tensor) -> Tensor:
             value: Tensor = loss(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import attrs
 import torch
-from detcore.distributed import reduce_mean
+from detcore.distributed import share_of
 from detcore.errors import ConfigError
 from detcore.interfaces import Channels, DenseHead, Factory, Features, Loss, Norm, NumClasses, Section
 from detcore.layers import BN, ConvNormAct
@@ -389,13 +389,13 @@ class CornerHead(DenseHead):
         return {"loss_heatmap": (heat[0] + heat[1]) / 2, "loss_offset": (offset[0] + offset[1]) / 2} | tag_losses
 
     def _heat_loss(self, maps: CornerMaps, target: CornerTargets) -> Tensor:
-        count = reduce_mean((target.heat == 1).sum().float()).clamp(min=1)
+        count = share_of((target.heat == 1).sum())
         loss: Tensor = self.loss_heatmap(maps.heat, target.heat, avg_factor=count)
         return loss
 
     def _offset_loss(self, maps: CornerMaps, target: CornerTargets) -> Tensor:
         found, wanted = at(maps.offset, target.cell).flatten(0, 1), target.offset.flatten(0, 1)
-        count = reduce_mean(target.weight.sum()).clamp(min=1)
+        count = share_of(target.weight.sum())
         loss: Tensor = self.loss_offset(found, wanted, target.weight.flatten(), avg_factor=count)
         return loss
 

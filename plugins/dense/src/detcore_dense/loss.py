@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from detcore.distributed import reduce_mean
+from detcore.distributed import share_of
 from detcore.interfaces import DenseLoss, Loss
 from detcore.structures import IGNORED, Batch, Losses, Matches, Predictions
 from torch import Tensor
@@ -44,7 +44,7 @@ class DenseBoxLoss(DenseLoss):
         """``loss_cls`` and ``loss_box`` of a batch with targets."""
         taken, positive = matches.index != IGNORED, matches.positive
         counted = positive if self.normaliser == "positives" else taken
-        avg_factor = reduce_mean(counted.sum().float()).clamp(min=1)
+        avg_factor = share_of(counted.sum())
         weight = 1.0 if matches.weight is None else matches.weight
         labels = batch.truth.gather_labels(matches.index)
         boxes, targets = aligned_boxes(predictions, matches, batch, self.loss_box.decoded)

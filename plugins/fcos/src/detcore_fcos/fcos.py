@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from detcore.distributed import reduce_mean
+from detcore.distributed import reduce_mean, share_of
 from detcore.errors import ConfigError
 from detcore.interfaces import (
     Assigner,
@@ -266,7 +266,7 @@ class FCOSLoss(DenseLoss):
         boxes = truth.gather_boxes(matches.index)
         sides = distances(centres(predictions.priors), boxes)
         central = torch.where(positive, centerness(sides.clamp(min=0)), 0)
-        count = reduce_mean(positive.sum().float()).clamp(min=1)
+        count = share_of(positive.sum())
         central_count = reduce_mean(central.sum()).clamp(min=1e-6)
         labels = truth.gather_labels(matches.index)
         return {

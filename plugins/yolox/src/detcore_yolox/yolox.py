@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import attrs
 import torch
-from detcore.distributed import reduce_mean
+from detcore.distributed import share_of
 from detcore.errors import ConfigError
 from detcore.interfaces import (
     Activation,
@@ -435,7 +435,7 @@ class YOLOXLoss(DenseLoss):
         weight = (matches.index != IGNORED).float()
         if matches.weight is not None:
             weight = weight * matches.weight
-        count = reduce_mean(positive.sum().float()).clamp(min=1)
+        count = share_of(positive.sum())
         logits = predictions.flat("cls")
         labels = truth.gather_labels(matches.index)[..., None] == torch.arange(logits.shape[-1], device=logits.device)
         classes = labels.float() if matches.quality is None else labels * matches.quality[..., None]

@@ -5,7 +5,7 @@ maps is checked first. They take turns, in torch's layout and in channels_last, 
 ratio is the median over rounds of the time over that of torchvision in its faster layout. On the CPU in float32 with 2
 threads; where there is a CUDA device, there too, under bf16 autocast.
 
-    python benchmarks/step.py [--rounds 12] [--threads 2] [--only train infer compile parts]
+    python benchmarks/step.py [--rounds 8] [--threads 2] [--only train infer compile parts]
 
 Exits with 1 where ours in its faster layout takes longer than torchvision in its own, in a step or in inference, or
 where assigner, losses and decoding take more than 3 % of a step. Beside it, for information: ours with the frozen
@@ -17,10 +17,12 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import logging
 import re
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -366,11 +368,13 @@ def measure(device: str, rounds: int, only: Sequence[str]) -> bool:
 
 def main() -> int:
     options = argparse.ArgumentParser()
-    options.add_argument("--rounds", type=int, default=12)
+    options.add_argument("--rounds", type=int, default=8)
     parts = ("train", "infer", "compile", "parts")
     options.add_argument("--only", nargs="+", choices=parts, default=parts)
     options.add_argument("--threads", type=int, default=2)
     given = options.parse_args()
+    warnings.simplefilter("ignore")  # what torch.compile says of torchvision's losses and NMS
+    torch._logging.set_logs(all=logging.ERROR)
     torch.set_num_threads(given.threads)
     met = measure("cpu", given.rounds, given.only)
     if torch.cuda.is_available():

@@ -29,9 +29,8 @@ def sigmoid_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float) ->
         gamma: How fast the loss of easy elements falls off.
         alpha: Weight of the ones; zeros weigh ``1 - alpha``.
     """
-    probability = logits.sigmoid()
-    wrong = target * (1 - probability) + (1 - target) * probability
-    balance = alpha * target + (1 - alpha) * (1 - target)
+    wrong = (target - logits.sigmoid()).abs()
+    balance = torch.where(target > 0, alpha, 1 - alpha)
     return balance * wrong.pow(gamma) * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 

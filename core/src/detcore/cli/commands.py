@@ -131,6 +131,27 @@ def predict(words: tuple[str, ...], **options: Any) -> None:
 
 
 @group.command()
+@click.argument("words", nargs=-1, required=True, type=click.Path(), metavar="[CONFIG] FILE")
+@device
+def replay(words: tuple[str, ...], device: str | None) -> None:
+    """Compute a step again whose loss was not finite; FILE is what its run saved in the folder nonfinite.
+
+    Says where the first number is that is not finite; where all are finite this time, the exit code is 1. The file
+    carries the config of its run; name one before it where that wants local modules.
+
+    Example: core-run replay runs/my/nonfinite/step-120.pt
+    """
+    *source, file = words
+    if len(source) > 1:
+        raise click.UsageError("only a CONFIG and a FILE can be named")
+    from detcore.replay import replay
+
+    found = replay(file, *source, device=device)
+    click.echo(f"{file}: {found or 'all of it is finite'}")
+    click.get_current_context().exit(0 if found else 1)
+
+
+@group.command()
 @config
 @overrides
 @click.option("--no-build", is_flag=True, help="Stop before imports: syntax, folding, references and names only.")

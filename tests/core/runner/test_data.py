@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 import pickle
 import random
+import signal
+import subprocess
+import time
 from typing import Any
 
 import numpy as np
@@ -311,3 +316,25 @@ def test_a_worker_that_dies_is_one_line() -> None:
         list(loader(Dies(), workers=1).epoch(0))
     line = "data loader: a worker process died. Use fewer workers or smaller batches if memory ran out."
     assert str(caught.value) == line
+
+
+def test_the_death_of_a_worker_is_told_where_its_batch_is_waited_for() -> None:
+    batches = Loader(TinyDataset(12), batch_size=1, workers=2).epoch(0)
+    next(batches)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid or 0, signal.SIGKILL)
+    for _ in range(10):
+        time.sleep(0.05)  # torch would raise here
+    with pytest.raises(DataError, match="a worker process died"):
+        list(batches)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system does not tell who sent a signal")
+def test_workers_leave_signals_of_others_to_the_main_process() -> None:
+    batches = Loader(TinyDataset(12), batch_size=1, workers=2, prefetch=1).epoch(0)
+    next(batches)
+    workers = [str(worker.pid) for worker in multiprocessing.active_children()]
+    for name in ("TERM", "INT"):
+        subprocess.run(["kill", f"-{name}", *workers], check=True)
+    time.sleep(0.3)
+    assert len(list(batches)) == 11

@@ -28,3 +28,14 @@ def test_a_check_keeps_and_a_report_empties() -> None:
     report = window.close()
     assert (report["loss"], report["loss_a"], report["seen"]) == (3, 3, 2)
     assert window.close() == {"loss": 0, "step_s": 0, "data_s": 0}
+
+
+def test_what_is_seen_late_says_how_it_is_seen_at_once() -> None:
+    window = Window(every_step=False)
+    window.add(3, {"loss": torch.tensor(float("nan"))}, [7])
+    with pytest.raises(TrainingError) as caught:
+        window.close()
+    assert str(caught.value) == (
+        "step 3: loss is nan for images 7. Lower the learning rate, clip gradients, or look at these images; "
+        "checkpoints are from before. With train.watch_every_step = true the step is saved, and it is told where that began."
+    )

@@ -19,6 +19,7 @@ Entry = tuple[int, tuple[str, ...], Tensor, Sequence[int | str]]
 
 
 FIX = "Lower the learning rate, clip gradients, or look at these images; checkpoints are from before."
+LATE = f"{FIX} With train.watch_every_step = true the step is saved, and it is told where that began."
 
 
 class NotFinite(TrainingError):
@@ -86,7 +87,7 @@ class Window:
         pairs: list[tuple[str, float]] = []
         for entry in self.entries:
             numbers = [next(values) for _ in entry[1]]
-            _check(entry, numbers)
+            _check(entry, numbers, LATE)
             pairs += zip(entry[1], numbers, strict=True)
         return pairs
 
@@ -129,9 +130,9 @@ def mean_of(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: total if name == "dropped" else total / len(shares[name]) for name, total in sums.items()}
 
 
-def _check(entry: Entry, numbers: Sequence[float]) -> None:
+def _check(entry: Entry, numbers: Sequence[float], fix: str = FIX) -> None:
     if all(map(math.isfinite, numbers)):
         return
     step, names, _, ids = entry
     bad = [f"{name} is {number}" for name, number in zip(names, numbers, strict=True) if not math.isfinite(number)]
-    raise NotFinite(f"step {step}", f"{', '.join(bad)} for images {', '.join(map(str, ids))}", FIX)
+    raise NotFinite(f"step {step}", f"{', '.join(bad)} for images {', '.join(map(str, ids))}", fix)

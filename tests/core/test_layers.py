@@ -70,6 +70,33 @@ def test_a_norm_that_is_not_folded_stays_outside() -> None:
     assert not getattr(BN(6), "folded", True)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_frozen_norm_outside_the_convolution_is_torchs_and_keeps_no_map(layout: torch.memory_format) -> None:
+    conv, norm = pair()
+    norm.folded = False
+    x = torch.randn(2, 4, 16, 12).to(memory_format=layout)
+    kept = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda t: t)
+    norm.requires_grad_(False)
+    with hooks:
+        out, ran = normalised(conv, norm, x)
+    assert not ran
+    assert out.shape not in kept
+    expected = norm(conv(x))
+    torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
+    weigh = torch.randn(out.shape)
+    for ours, theirs in zip(
+        *(torch.autograd.grad((y * weigh).sum(), conv.weight) for y in (out, expected)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_trained_norm_outside_the_convolution_is_called() -> None:
+    conv, norm = pair()
+    norm.folded = False
+    assert normalised(conv, norm, torch.randn(2, 4, 16, 12))[1]
+
+
 def test_statistics_that_are_being_gathered_stay_outside() -> None:
     conv, norm = pair()
     out, ran = normalised(conv, norm.train(), x := torch.randn(2, 4, 16, 12))
@@ -131,7 +158,9 @@ def test_one_map_fewer_is_kept_for_the_backward_pass() -> None:
         assert (2, 6, 14, 10) in kept
 
 
-@pytest.mark.parametrize("norm", [None, BN, partial(BN, frozen=True), partial(BN, folded=True), SyncBN, partial(GN, num_groups=2)])
+@pytest.mark.parametrize(
+    "norm", [None, BN, partial(BN, frozen=True), partial(BN, folded=True), SyncBN, partial(GN, num_groups=2)]
+)
 def test_a_block_is_its_three_layers_one_after_the_other(norm: object) -> None:
     block = ConvNormAct(4, 6, 3, norm=norm).eval()
     x = torch.randn(2, 4, 16, 12)

@@ -66,21 +66,42 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     it is done where the map is larger than the weight, and not where a module has hooks that wait to be called.
     """
     if type(conv) is nn.Conv2d and isinstance(norm, _BatchNorm) and _folds(conv, norm, x):
-        scale = (norm.get_buffer("running_var") + norm.eps).rsqrt() * norm.weight
-        shift = norm.bias - norm.get_buffer("running_mean") * scale
+        scale, shift = _scale_and_shift(norm)
         if conv.bias is not None:
             shift = shift + conv.bias * scale
         weight = conv.weight * scale[:, None, None, None]
         return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
-    out: Tensor = norm(conv(x))
+    return _normalise(norm, conv(x))
+
+
+def _normalise(norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(x)``; one that is fixed keeps no map for the backward pass, which does not need it (torch's would)."""
+    if isinstance(norm, _BatchNorm) and x.requires_grad and x.dtype == torch.float32 and _constant(norm):
+        scale, shift = _scale_and_shift(norm)
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+    out: Tensor = norm(x)
     return out
 
 
+def _scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """(C,) each; rounded where torch's batch norm rounds."""
+    scale = (norm.get_buffer("running_var") + norm.eps).rsqrt() * norm.weight
+    return scale, torch.addcmul(norm.bias, norm.get_buffer("running_mean"), scale, value=-1)
+
+
+def _fixed(norm: _BatchNorm) -> bool:
+    return not norm.training and norm.affine and norm.track_running_stats
+
+
+def _constant(norm: _BatchNorm) -> bool:
+    return _fixed(norm) and not (norm.weight.requires_grad or norm.bias.requires_grad or _hooked(norm))
+
+
 def _folds(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> bool:
-    fixed = getattr(norm, "folded", False) and not norm.training and norm.affine and norm.track_running_stats
     plain = conv.padding_mode == "zeros" and conv.weight.dtype == torch.float32 and not _hooked(conv, norm)
     positions = x.numel() // (conv.in_channels * conv.stride[0] * conv.stride[1])
-    return fixed and plain and positions > conv.weight.numel() // conv.out_channels
+    larger = positions > conv.weight.numel() // conv.out_channels
+    return getattr(norm, "folded", False) and _fixed(norm) and plain and larger
 
 
 def _hooked(*modules: nn.Module) -> bool:

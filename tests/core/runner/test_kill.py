@@ -44,6 +44,8 @@ type = "AdamW"
 lr = 0.003
 [[schedule]]
 type = "Cosine"
+[callbacks.pictures]
+type = "ToyCallback"
 [callbacks.ema]
 type = "EMA"
 momentum = 0.1

@@ -96,6 +96,8 @@ loss = true
 type = "SGD"
 lr = 0.05
 momentum = 0.9
+[callbacks.pictures]
+type = "ToyCallback"
 [callbacks.ema]
 type = "EMA"
 momentum = 0.1

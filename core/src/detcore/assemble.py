@@ -101,7 +101,7 @@ def build(
     on = _device(device or checked.build("device"), "option --device" if device else config.table.where("device"))
     text, versions = dump(config.table), _versions(catalog)
     return Parts(
-        model=model.to(on, memory_format=torch.channels_last if checked.build("channels_last") else None),
+        model=model.to(on, memory_format=torch.channels_last if _channels_last(checked, on) else None),
         preprocess=(checked.build("preprocess") or Preprocess()).to(on),
         classes=classes,
         plan=checked,
@@ -258,6 +258,13 @@ def _class_names(content: Mapping[str, Any]) -> Sequence[str] | None:
     """The classes that a checkpoint names; None where it is a file of bare weights."""
     meta = content.get("meta")
     return (meta.get("classes") or None) if isinstance(meta, Mapping) else None
+
+
+def _channels_last(checked: Plan, device: torch.device) -> bool:
+    """What the config says; else where it is faster (benchmarks/step.py)."""
+    told: bool | None = checked.build("channels_last")
+    mixed = (checked.build("train.amp") or "off") != "off"
+    return (device.type == "cpu" or (device.type == "cuda" and mixed)) if told is None else told
 
 
 def _device(name: str, where: str) -> torch.device:

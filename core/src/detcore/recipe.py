@@ -110,7 +110,8 @@ class Recipe:
         classes: Names of the classes, in order; else those of the training data.
         seed: Of everything random.
         device: ``auto`` is the best there is.
-        channels_last: Keep maps channel by channel side by side in memory; faster on most CPUs and on tensor cores.
+        channels_last: Keep maps channel by channel side by side in memory. By default where it is faster: on CPUs, and
+            on CUDA in mixed precision.
         work_dir: Where the folders of runs go.
     """
 
@@ -126,5 +127,5 @@ class Recipe:
     classes: Sequence[str] | None = None
     seed: int = 0
     device: str = "auto"
-    channels_last: bool = False
+    channels_last: bool | None = None
     work_dir: str = "runs"

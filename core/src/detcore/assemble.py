@@ -99,7 +99,7 @@ def build(
     for line in checked.reports:
         print(line)
     on = _device(device or checked.build("device"), "option --device" if device else config.table.where("device"))
-    text, versions = dump(config.table), _versions(catalog)
+    text, versions = dump(config.table, without=_resolved(config)), _versions(catalog)
     return Parts(
         model=model.to(on, memory_format=torch.channels_last if _channels_last(checked, on) else None),
         preprocess=(checked.build("preprocess") or Preprocess()).to(on),
@@ -258,6 +258,11 @@ def _class_names(content: Mapping[str, Any]) -> Sequence[str] | None:
     """The classes that a checkpoint names; None where it is a file of bare weights."""
     meta = content.get("meta")
     return (meta.get("classes") or None) if isinstance(meta, Mapping) else None
+
+
+def _resolved(config: Config) -> set[str]:
+    """Keys of the top level that were there for references: these are resolved, and nobody else reads them."""
+    return {key for key in config.table if key not in {*attrs.fields_dict(Recipe), "plugins", "vars"}}
 
 
 def _channels_last(checked: Plan, device: torch.device) -> bool:

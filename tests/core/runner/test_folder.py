@@ -150,6 +150,16 @@ def test_its_config_trains_the_same_from_anywhere(config: str, tmp_path: Path, m
     assert (again / "config.toml").read_text() == (folder / "config.toml").read_text()
 
 
+def test_a_key_that_only_references_read_is_not_in_the_way(config: str) -> None:
+    """It is resolved: its value is where it was referred to."""
+    path = Path(config)
+    path.write_text("how_long = 6\n" + path.read_text().replace("length = 8", 'length = "${how_long}"'))
+    folder = trained(config, "out", "train.epochs=1")
+    assert load_config(str(folder / "config.toml")).table["train"]["dataset"]["length"] == 6
+    assert run.check(str(folder / "config.toml"))[-1].endswith("config.toml: no problem found")
+    assert "how_long = 6" in (folder / "origin.txt").read_text()
+
+
 FLAWS = {
     "train": {
         "counts": {"torn image: mended": 3, "old file: kept": 1},

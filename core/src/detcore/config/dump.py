@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import attrs
 
@@ -11,9 +11,14 @@ from detcore.config.paths import KeyPath, format_key, format_path, quote
 from detcore.config.table import Origin, Setting, Table, plain
 
 
-def dump(table: Table) -> str:
-    """TOML of a folded, resolved table; ``load`` gives it back. None is ``{_none_ = true}``, ``${`` is ``$${``."""
-    return "\n".join(_section(table, ())).strip("\n") + "\n"
+def dump(table: Table, without: Collection[str] = ()) -> str:
+    """TOML of a folded, resolved table; ``load`` gives it back. None is ``{_none_ = true}``, ``${`` is ``$${``.
+
+    Args:
+        table: The table.
+        without: Keys of its top level that are left out.
+    """
+    return "\n".join(_section(table, (), without)).strip("\n") + "\n"
 
 
 def with_origins(table: Table) -> str:
@@ -91,11 +96,12 @@ def _leaves_of(value: object, path: KeyPath, origin: Origin, whole: bool) -> Ite
         yield path, Setting(plain(value), origin)
 
 
-def _section(table: Table, path: tuple[str, ...]) -> Iterator[str]:
-    values = {key: value for key, value in table.items() if not isinstance(value, Table)}
+def _section(table: Table, path: tuple[str, ...], without: Collection[str] = ()) -> Iterator[str]:
+    kept = {key: value for key, value in table.items() if key not in without}
+    values = {key: value for key, value in kept.items() if not isinstance(value, Table)}
     if path and (values or not table):
         yield f"\n[{'.'.join(map(format_key, path))}]"
     yield from (_line(key, value, loadable=True) for key, value in values.items())
-    for key, value in table.items():
+    for key, value in kept.items():
         if isinstance(value, Table):
             yield from _section(value, (*path, key))

@@ -124,7 +124,9 @@ CONFIG_MISTAKES = {
     "unknown component": ('_base_="a.toml"\nmodel.neck.type="FPNN"', ['b.toml: model.neck.type: no neck "FPNN" is installed', "FPN (neck)"]),
     "wrong kind": ('_base_="a.toml"\nmodel.neck={_delete_=true, type="ResNet", depth=18}', ['b.toml: model.neck.type: "ResNet" is a backbone (detcore-resnet 0.1.0), wanted: neck']),
     "wrong type": ('_base_="a.toml"\nmodel.neck.out_channels="many"', ['b.toml: model.neck.out_channels: found "many", wanted int']),
-    "missing key": ('_base_="a.toml"\n[train]\nepochs={_delete_=true}', ['train: "epochs" of train is missing. It takes int.']),
+    "missing key": ('_base_="a.toml"\n[train]\nepochs={_delete_=true}', ["b.toml: train: takes one of epochs and steps, found neither"]),
+    "both of two": ('_base_="a.toml"\n[train]\nsteps=9', ["b.toml: train: takes one of epochs and steps, found both"]),
+    "missing section key": ('_base_="a.toml"\n[train]\nbatch_size={_delete_=true}', ['train: "batch_size" of train is missing. It takes int.']),
     "contradicting channels": (
         '_base_="a.toml"\nmodel.neck.in_channels=[64, 128, 256]',
         ["b.toml: model.neck.in_channels: [64, 128, 256] given to neck FPN (detcore-fpn 0.1.0)", "backbone ResNet (detcore-resnet 0.1.0) (a.toml: model.backbone) gives [16, 32, 64]"],

@@ -81,6 +81,7 @@ def build(
     missing = [key for key in wanted if key not in checked]
     if missing:
         raise ConfigError(config.table.where(), f"says nothing of {', '.join(missing)}", "This command needs it.")
+    check_length(config, checked)
     names = checked.build("classes") or known
     flow = class_flow(config, names)
     validates = "val" in wanted or "train" in wanted or names is None
@@ -258,6 +259,14 @@ def _class_names(content: Mapping[str, Any]) -> Sequence[str] | None:
     """The classes that a checkpoint names; None where it is a file of bare weights."""
     meta = content.get("meta")
     return (meta.get("classes") or None) if isinstance(meta, Mapping) else None
+
+
+def check_length(config: Config, checked: Plan) -> None:
+    """Raises ConfigError where ``[train]`` says how long it is in two ways, or in none."""
+    given = sum(checked.build(f"train.{key}") is not None for key in ("epochs", "steps"))
+    if "train" in checked and given != 1:
+        section: Any = config.table["train"]
+        raise ConfigError(section.where(), f"takes one of epochs and steps, found {'both' if given else 'neither'}")
 
 
 def _resolved(config: Config) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detcore.assemble import Strings, class_flow, load, param_rules
+from detcore.assemble import Strings, check_length, class_flow, load, param_rules
 from detcore.build import plan
 from detcore.plugins import discover
 from detcore.recipe import Recipe
@@ -16,6 +16,7 @@ def check(source: str, *, sets: Strings = (), swaps: Strings = ()) -> list[str]:
     """Hold a config against what is installed and wire its model; no data is touched. Returns lines of a report."""
     config, catalog = load(source, sets, swaps)
     checked = plan(config, catalog, Recipe, load_weights=False)
+    check_length(config, checked)
     classes = checked.build("classes")
     lines = [f"warning: {warning}" for warning in config.warnings]
     if "model" in checked and classes is not None:

@@ -62,10 +62,6 @@ class TrainSettings:
     best_metric: str | None = None
     report_every: PositiveInt = 50
 
-    def __attrs_post_init__(self) -> None:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError(f"takes one of epochs and steps, found {'neither' if self.epochs is None else 'both'}")
-
 
 @attrs.frozen(kw_only=True, eq=False)
 class ValSettings:

@@ -15,6 +15,7 @@ import torch
 import torchvision
 
 from detcore import distributed
+from detcore.curves import replacing
 from detcore.errors import CheckpointError, TrainingError
 from detcore.interfaces import Callback
 from detcore.report import Flaw, summarize
@@ -62,11 +63,10 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         TrainingError: The system does not let it, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise TrainingError(str(path), f"cannot be written: {error.strerror}") from error
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import tomli
-from detcore.catalog import KNOWN, PLUGIN, Component
+from detcore.catalog import IMPORTER, KNOWN, PLUGIN, Component
 from detcore.errors import PluginError
 from detcore.plugins import discover
 
@@ -35,7 +35,7 @@ def generate(plugins: Path) -> dict[str, dict[str, str]]:
         raise PluginError(catalog.broken[0].plugin, catalog.broken[0].error)
     table: dict[str, dict[str, str]] = {PLUGIN: {point.name: point.dist.name for point in points}}
     for entry in catalog.entries:
-        if isinstance(entry.record, Component):
+        if isinstance(entry.record, Component) and entry.record.kind != IMPORTER:
             table.setdefault(entry.record.kind, {}).setdefault(entry.record.name, entry.distribution)
     return {kind: dict(sorted(names.items())) for kind, names in sorted(table.items())}
 

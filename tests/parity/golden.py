@@ -31,8 +31,13 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from detcore import assemble
+from detcore.build import plan
+from detcore.config.dump import spell
 from detcore.interfaces import Detector, Features, HeadNetwork
+from detcore.recipe import Recipe
 from detcore.structures import Batch, Detections, Losses, Targets, total_loss
+from detcore_mmdet import Translated, translate
 from torch import Tensor, nn
 
 FILLED = ("weight", "bias", "running_mean", "running_var")
@@ -172,6 +177,25 @@ class Case:
         problems += [f"{name}: the reference has it, we do not" for name in sorted(missing - absent)]
         problems += [f"{name}: declared absent, is not" for name in sorted(absent - missing)]
         return problems + [f"{name}: has a value, cannot be absent" for name in sorted(absent) if name.endswith(FILLED)]
+
+    def translated(self, folder: Path) -> tuple[Any, Translated]:
+        """The case's model as a user of the reference brings it: its table -> TOML -> our config -> a detector, unfilled.
+
+        Args:
+            folder: Where the TOML goes.
+        """
+        found = translate(self.info["model"])
+        _raise_all(map(str, [*found.lost, *found.notes]))
+        path = folder / f"{self.name}.toml"
+        classes = [f"class{number}" for number in range(found.num_classes or 0)]
+        path.write_text(f"classes = {spell(classes)}\nmodel = {spell(found.model, loadable=True)}\n")
+        config, catalog = assemble.load(str(path))
+        return plan(config, catalog, Recipe).build("model", assemble.class_flow(config, classes)), found
+
+    def fill_translated(self, module: nn.Module, found: Translated) -> dict[str, str]:
+        """As :meth:`fill`, by the names that the translation knows."""
+        dropped = [name for name, _ in self.info["state_dict"] if found.part.dropped(name)]
+        return self.fill(module, found.part.foreign_name, dropped)
 
     # ------------------------------------------------------------------------------------------------- what comes out
 

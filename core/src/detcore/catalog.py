@@ -28,6 +28,9 @@ from detcore.points import canonical
 WEIGHT_SOURCE = "weight_source"
 """The kind under which URL schemes are filed, so that they are looked up as everything else is."""
 
+IMPORTER = "importer"
+"""The kind under which translations of other toolboxes' configs are filed; many plugins have one for the same."""
+
 KNOWN = Path(__file__).with_name("known.json")
 PLUGIN = "plugin"
 """The kind under which ``known.json`` files entry-point names."""

@@ -43,3 +43,13 @@ def detcore_weight_sources() -> Mapping[str, str]:
     ``zoo`` stands for is imported and called with ``"tiny"``; it returns a state dict (name -> tensor).
     """
     raise NotImplementedError
+
+
+@hookspec
+def detcore_importers() -> Mapping[str, str]:
+    """Called once at discovery, after ``detcore_weight_sources``.
+
+    Returns another toolbox's name -> ``"pkg.mod:TRANSLATIONS"``. The plugin that reads that toolbox's configs (for
+    ``mmdet``: detcore-mmdet) imports it: the names of components there -> functions, as :mod:`detcore.foreign` has them.
+    """
+    raise NotImplementedError

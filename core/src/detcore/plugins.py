@@ -15,7 +15,7 @@ import importlib_metadata
 import pluggy
 
 from detcore import hookspecs
-from detcore.catalog import WEIGHT_SOURCE, BrokenPlugin, Catalog, Component, Entry, Kind, Namespace, Record
+from detcore.catalog import IMPORTER, WEIGHT_SOURCE, BrokenPlugin, Catalog, Component, Entry, Kind, Namespace, Record
 from detcore.errors import ConfigError, PluginError, did_you_mean, one_line
 from detcore.points import PLUGINS, blocked_by_environment, canonical, installed, listed
 
@@ -104,8 +104,9 @@ def _register(manager: pluggy.PluginManager, module: Any, plugin: str, kinds: di
     manager.register(module, plugin)
     manager.check_pending()
     records: list[Record] = [each for result in _results(manager, "components", module) for each in result]
-    for sources in _results(manager, "weight_sources", module):
-        records += [Component(WEIGHT_SOURCE, scheme, target) for scheme, target in sources.items()]
+    for hook, kind in (("weight_sources", WEIGHT_SOURCE), ("importers", IMPORTER)):
+        for targets in _results(manager, hook, module):
+            records += [Component(kind, name, target) for name, target in targets.items()]
     opened = dict(kinds)
     names: set[tuple[str, str]] = set()
     for record in records:

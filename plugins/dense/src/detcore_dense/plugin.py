@@ -29,3 +29,9 @@ def detcore_components() -> list[Component]:
         Component("decoder", "NMSDecoder", "detcore_dense.decoders:NMSDecoder", "The best per level, NMS per class"),
         Component("decoder", "RPNDecoder", "detcore_dense.decoders:RPNDecoder", "Proposals: NMS per level"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_dense.mmdet:TRANSLATIONS"}

@@ -17,3 +17,9 @@ def detcore_components() -> Sequence[Component]:
             "neck", "FPN_CARAFE", "detcore_fpn.carafe:FPNCARAFE", "FPN, upsampling by learned kernels (Wang 2019)"
         ),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_fpn.mmdet:TRANSLATIONS"}

@@ -39,3 +39,9 @@ def detcore_components() -> list[Component]:
         Component("loss", "DiceLoss", "detcore_losses.dice:DiceLoss", "Overlap of sets (Milletari et al. 2016)"),
         *(Component("loss", name, f"detcore_losses.boxes:{name}", text) for name, text in BOXES.items()),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_losses.mmdet:TRANSLATIONS"}

@@ -16,3 +16,9 @@ def detcore_components() -> Sequence[Component]:
         Component("conv", "DCNv2", "detcore_resnet.dcn:DCNv2", "Modulated deformable convolution (Zhu et al. 2019)"),
         Component("conv", "ConvWS", "detcore_resnet.conv_ws:ConvWS", "Standardised kernels (Qiao et al. 2019)"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_resnet.mmdet:TRANSLATIONS"}

@@ -1,0 +1,22 @@
+"""Models and checkpoints of MMDetection, in detcore's words and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detcore_mmdet.checkpoint import from_mmdet, to_mmdet
+    from detcore_mmdet.model import Translated, translate
+
+__all__ = ["Translated", "from_mmdet", "to_mmdet", "translate"]
+
+_HOMES = {"Translated": "model", "translate": "model", "from_mmdet": "checkpoint", "to_mmdet": "checkpoint"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'detcore_mmdet' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"detcore_mmdet.{_HOMES[name]}"), name)
+    return value

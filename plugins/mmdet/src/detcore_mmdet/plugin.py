@@ -1,0 +1,11 @@
+"""What this plugin adds: how core's own components are called in MMDetection."""
+
+from __future__ import annotations
+
+from detcore import hookimpl
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """Norms and activations."""
+    return {"mmdet": "detcore_mmdet.layers:TRANSLATIONS"}

@@ -55,7 +55,7 @@ class Part:
         return {key: _plain(value) for key, value in self.table.items()}
 
     def foreign_name(self, ours: str) -> str:
-        """How the other toolbox calls the tensor that is called so below this part: the innermost part's rules count."""
+        """How the other toolbox calls the tensor of this name below the part: the innermost part's rules count."""
         inner = max((path for path, _ in self.parts() if f"{ours}.".startswith(f"{path}.")), key=len, default=None)
         if inner is not None:
             return dict(self.parts())[inner].foreign_name(ours[len(inner) + 1 :])
@@ -180,12 +180,8 @@ class Foreign:
         value = self.get(key)
         if not isinstance(value, list | tuple):
             return [self.table(key)] if value is not None else []
-        return [
-            self.table(f"{key}.{index}") for index, each in enumerate(value) if not self._put(f"{key}.{index}", each)
-        ]
-
-    def _put(self, key: str, value: Any) -> None:
-        self.values.setdefault(key, value)
+        self.values.update({f"{key}.{index}": each for index, each in enumerate(value)})
+        return [self.table(f"{key}.{index}") for index in range(len(value))]
 
     def part(self, key: str, default: Mapping[str, Any] | None = None, *, name: str = "", **given: Any) -> Any:
         """Our counterpart of the component at a key; None where there is none.

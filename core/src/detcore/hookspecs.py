@@ -50,6 +50,6 @@ def detcore_importers() -> Mapping[str, str]:
     """Called once at discovery, after ``detcore_weight_sources``.
 
     Returns another toolbox's name -> ``"pkg.mod:TRANSLATIONS"``. The plugin that reads that toolbox's configs (for
-    ``mmdet``: detcore-mmdet) imports it: the names of components there -> functions, as :mod:`detcore.foreign` has them.
+    ``mmdet``: detcore-mmdet) imports it: names of components there -> functions, as :mod:`detcore.foreign` has them.
     """
     raise NotImplementedError

@@ -58,7 +58,7 @@ def coder(table: Foreign) -> Part:
 
 
 def max_iou(table: Foreign) -> Part:
-    """MaxIoUAssigner. How it saves memory there (``gpu_assign_thr``) does not matter: pairs are taken in chunks here."""
+    """MaxIoUAssigner. ``gpu_assign_thr`` saves memory there; here pairs are taken in chunks."""
     table.get("gpu_assign_thr")
     table.only(iou_calculator={"type": "BboxOverlaps2D"}, perm_repeat_gt_cfg=None)
     keys = table.keep(

@@ -26,14 +26,14 @@ def focal(table: Foreign) -> Part:
 def cross_entropy(table: Foreign) -> Part:
     """CrossEntropyLoss; that of masks is a part of the mask branch."""
     keys = table.keep(class_weight="class_weight", ignore_index="ignore_index", avg_non_ignore="avg_non_ignore")
-    sigmoid = {"use_sigmoid": True} if table.get("use_sigmoid", False) or table.get("use_mask", False) else {}
-    return table.into("CrossEntropyLoss", **sigmoid, **keys, **table.keep(**COMMON))
+    sigmoid = table.get("use_sigmoid", False) or table.get("use_mask", False)
+    return table.into("CrossEntropyLoss", use_sigmoid=sigmoid or None, **keys, **table.keep(**COMMON))
 
 
 def iou(table: Foreign) -> Part:
     """IoULoss: its logarithm where nothing else is said."""
-    mode = {"mode": "linear"} if table.get("linear", False) else table.keep(mode="mode")
-    return table.into("IoULoss", **mode, **table.keep(eps="eps", **COMMON))
+    mode = "linear" if table.get("linear", False) else table.get("mode")
+    return table.into("IoULoss", mode=mode, **table.keep(eps="eps", **COMMON))
 
 
 def ghm_c(table: Foreign) -> Part:

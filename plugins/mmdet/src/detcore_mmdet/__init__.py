@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,7 +17,5 @@ _HOMES = {"Translated": "model", "translate": "model", "from_mmdet": "checkpoint
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'detcore_mmdet' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(f"detcore_mmdet.{_HOMES[name]}"), name)
+    value = globals()[name] = getattr(importlib.import_module(f"detcore_mmdet.{_HOMES[name]}"), name)
     return value

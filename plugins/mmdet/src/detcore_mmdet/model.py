@@ -90,20 +90,12 @@ def detector(model: Foreign) -> Part:
     if "roi_head" not in model:
         head = model.part("bbox_head", train_cfg=train, test_cfg=test)
         return model.into("OneStage", **shared, head=head)
-    rpn = None
-    if "rpn_head" in model:
-        given = {
-            "proposal": train.table("rpn_proposal"),
-            "train_cfg": train.table("rpn"),
-            "test_cfg": test.table("rpn"),
-        }
-        rpn = model.part("rpn_head", **given)
-    stages = train.tables("rcnn")
+    proposal = train.table("rpn_proposal")
     return model.into(
         "TwoStage",
         **shared,
-        rpn_head=rpn,
-        roi_head=model.part("roi_head", stages=stages, test_cfg=test.table("rcnn")),
+        rpn_head=model.part("rpn_head", train_cfg=train.table("rpn"), proposal=proposal, test_cfg=test.table("rpn")),
+        roi_head=model.part("roi_head", stages=train.tables("rcnn"), test_cfg=test.table("rcnn")),
     )
 
 

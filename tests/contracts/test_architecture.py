@@ -16,7 +16,7 @@ import tomli
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core" / "src" / "detcore"
 PLUGINS = sorted(ROOT.glob("plugins/*/pyproject.toml"))
-LIGHT = ["errors", "hookspecs", "catalog", "config", "plugins", "points", "components"]
+LIGHT = ["errors", "hookspecs", "catalog", "config", "plugins", "points", "components", "foreign"]
 GROUND = ["structures", "interfaces", "layers", "heads", "detectors", "distributed"]
 
 
@@ -129,7 +129,7 @@ def code_lines(path: Path) -> int:
     )
 
 
-LINES = 6600
+LINES = 6750
 """docs/decisions/0005 says why it is more than 3,500. It may fall; what would raise it has to say why there."""
 
 

@@ -2,17 +2,17 @@
 
 A plugin that knows how another toolbox calls its components says so in a module of functions, one for each name there::
 
-    def retina_head(head: Foreign) -> Part:
+    def tiny_head(head: Foreign) -> Part:
         train = head.table("train_cfg")
         return head.into(
             "ComposedHead",
             geometry=head.part("anchor_generator"),
-            network=head.into("RetinaTowers", ("^cls\\.", "retina_cls."), **head.keep(feat_channels="feat_channels")),
+            network=head.into("TinyTowers", ("^cls\\.", "tiny_cls."), **head.keep(feat_channels="feat_channels")),
             assigner=train.part("assigner"),
             ...,
         )
 
-    TRANSLATIONS = {"RetinaHead": retina_head}
+    TRANSLATIONS = {"TinyHead": tiny_head}
 
 and names it in the hook ``detcore_importers``. Keys that no function read, values that have no counterpart here and
 names that nobody translates are listed with their key path.

@@ -13,3 +13,9 @@ def detcore_components() -> list[Component]:
         Component("box_head", "Shared2FCBoxHead", "detcore_roi.box_head:Shared2FCBoxHead"),
         Component("roi_decoder", "RoINMSDecoder", "detcore_roi.decoder:RoINMSDecoder"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_roi.mmdet:TRANSLATIONS"}

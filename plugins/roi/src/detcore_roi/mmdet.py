@@ -1,0 +1,149 @@
+"""Second stages, their extractors and box heads by their names in MMDetection.
+
+There a box head holds coder and losses, here its stage does: a translation of a box head says what network it is, and
+:func:`stage` reads the rest from the same table. ``test_cfg`` has no type there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from detcore.foreign import Foreign, Part, Rule
+from detcore_dense.mmdet import UNLIMITED, nms_iou
+
+LEVELS = 4
+"""How many levels a stage reads where nothing is said."""
+
+CODER = {"type": "DeltaXYWHBBoxCoder", "target_stds": [0.1, 0.1, 0.2, 0.2]}
+"""What a box head reads boxes with where it does not say, there; in the same way its losses:"""
+LOSS_CLS = {"type": "CrossEntropyLoss"}
+LOSS_BOX = {"type": "SmoothL1Loss"}
+
+IOU_LOSSES = ("IoULoss", "GIoULoss", "DIoULoss", "CIoULoss")
+"""Losses that read boxes in pixels, which ``reg_decoded_bbox`` asks for there."""
+
+OUTPUTS: tuple[Rule, ...] = ((r"^cls\.", "fc_cls."), (r"^box\.", "fc_reg."))
+"""Names of the last layers of a box head."""
+
+
+# ---------------------------------------------------------------------------------------------------------- RoI heads
+
+
+def standard(head: Foreign) -> Part:
+    """StandardRoIHead: one stage. ``stages`` are tables of ``train_cfg``, ``test_cfg`` is its own."""
+    return _composed(head, [1.0])
+
+
+def cascade(head: Foreign) -> Part:
+    """CascadeRoIHead: stages that share an extractor or have their own, each with its box head and loss weight."""
+    count = int(head.get("num_stages", 3))
+    for key in ("bbox_head", "bbox_roi_extractor"):
+        if key in head and not isinstance(head.values[key], list):
+            head.values[key] = [head.values[key]] * count
+    return _composed(head, list(head.get("stage_loss_weights", [1.0] * count)))
+
+
+def _composed(head: Foreign, weights: list[float]) -> Part:
+    head.only(init_cfg=None, shared_head=None)
+    extractors, boxes, trains = head.tables("bbox_roi_extractor"), head.tables("bbox_head"), head.get("stages", [])
+    if not len(extractors) == len(boxes) == len(trains) == len(weights):
+        counts = f"{len(extractors)}, {len(boxes)}, {len(weights)} and {len(trains)}"
+        head.lose("type", f"extractors, box heads, loss weights and tables of train_cfg.rcnn are {counts}")
+    stages = [stage(*each) for each in zip(extractors, boxes, trains, weights, strict=False)]
+    return head.into("ComposedRoIHead", stages=stages, decoder=decoder(head), branches=branches(head, stages))
+
+
+def stage(extractor: Foreign, box: Foreign, train: Foreign, weight: float) -> dict[str, Any]:
+    """A RoIStage of an extractor, a box head, a table of ``train_cfg`` and the weight of its losses."""
+    box.wired("in_channels", "roi_feat_size", "num_classes")
+    box.only(predict_box_type="box", custom_activation=None, init_cfg=None)
+    train.only(pos_weight=-1, debug=False)
+    levels, sampler = len(extractor.get("featmap_strides", [])), train.table("sampler")
+    loss_box = box.table("loss_bbox").get("type", LOSS_BOX["type"])
+    if bool(box.get("reg_decoded_bbox", False)) != (loss_box in IOU_LOSSES):
+        box.lose("reg_decoded_bbox", f"{loss_box} reads {'boxes' if loss_box in IOU_LOSSES else 'deltas'} here")
+    given = sampler.get("type") != "PseudoSampler" and sampler.get("add_gt_as_proposals", True)
+    table = {
+        "type": "RoIStage",
+        "extractor": extractor.translated(),
+        "box_head": box.translated(),
+        "coder": box.part("bbox_coder", CODER),
+        "assigner": train.part("assigner"),
+        "sampler": train.part("sampler"),
+        "loss_cls": box.part("loss_cls", LOSS_CLS),
+        "loss_box": box.part("loss_bbox", LOSS_BOX),
+        "num_levels": None if levels == LEVELS else levels,
+        "class_agnostic": box.get("reg_class_agnostic") or None,
+        "add_ground_truth": None if given else False,
+        "weight": None if weight == 1 else float(weight),
+    }
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def branches(head: Foreign, stages: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What is predicted beside boxes. ``mask_head`` is handed the extractor, and its parts of train and test_cfg."""
+    return None
+
+
+def decoder(head: Foreign) -> Part:
+    """``test_cfg`` of a second stage."""
+    test = head.table("test_cfg")
+    nms, most = test.table("nms"), test.get("max_per_img", UNLIMITED)
+    part = head.into(
+        "RoINMSDecoder",
+        score_threshold=test.get("score_thr", 0.0),
+        nms_iou=nms_iou(nms),
+        class_agnostic=nms.get("class_agnostic") or None,
+    )
+    return attrs.evolve(part, table={**part.table, "max_detections": None if most == UNLIMITED else most})
+
+
+# --------------------------------------------------------------------------------------------------------- extractors
+
+
+def single_level(table: Foreign) -> Part:
+    """SingleRoIExtractor of RoIAlign."""
+    table.wired("out_channels", "featmap_strides")
+    table.only(init_cfg=None)
+    return table.into("SingleLevelRoIExtractor", **roi_align(table), **table.keep(finest_scale="finest_scale"))
+
+
+def roi_align(table: Foreign) -> dict[str, Any]:
+    """``roi_layer``: what is cut out of a map."""
+    layer = table.table("roi_layer")
+    layer.only(type="RoIAlign", pool_mode="avg", aligned=True)
+    layer.get("use_torchvision")  # the same numbers
+    size = layer.get("output_size", 7)
+    if isinstance(size, list):
+        if len({*size}) != 1:
+            layer.lose("output_size", "only squares have a counterpart")
+        size = size[0]
+    ratio = layer.get("sampling_ratio", 0)
+    return {"roi_size": size, **({"sampling_ratio": ratio} if ratio else {})}
+
+
+# ---------------------------------------------------------------------------------------------------------- box heads
+
+
+def shared_2fc(table: Foreign) -> Part:
+    """Shared2FCBBoxHead."""
+    plain_outputs(table)
+    table.only(with_avg_pool=False, conv_cfg=None, norm_cfg=None)
+    table.get("conv_out_channels")  # it has no convolution
+    rules = ((r"^shared\.1\.", "shared_fcs.0."), (r"^shared\.3\.", "shared_fcs.1."), *OUTPUTS)
+    return table.into("Shared2FCBoxHead", *rules, **table.keep(fc_channels="fc_out_channels"))
+
+
+def plain_outputs(table: Foreign) -> None:
+    """Linear layers give classes and boxes; other kinds have no counterpart."""
+    linear = {"type": "Linear"}
+    table.only(with_cls=True, with_reg=True, cls_predictor_cfg=linear, reg_predictor_cfg=linear)
+
+
+TRANSLATIONS = {
+    "StandardRoIHead": standard,
+    "CascadeRoIHead": cascade,
+    "SingleRoIExtractor": single_level,
+    "Shared2FCBBoxHead": shared_2fc,
+}

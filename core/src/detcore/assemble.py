@@ -44,7 +44,7 @@ def load(source: str, sets: Strings = (), swaps: Strings = ()) -> tuple[Config, 
 class Parts:
     """What a config became. Attributes are as in :class:`detcore.recipe.Recipe`.
 
-    ``meta`` is what checkpoints carry beside; ``files`` are texts for a run's folder, by name.
+    ``meta`` is what checkpoints carry beside.
     """
 
     model: Detector
@@ -55,7 +55,6 @@ class Parts:
     plan: Plan
     device: torch.device
     meta: Mapping[str, Any]
-    files: Mapping[str, str]
 
 
 def build(
@@ -108,11 +107,6 @@ def build(
         plan=checked,
         device=on,
         meta={"config": text, "classes": list(classes), "plugins": versions},
-        files={
-            "config.toml": text,
-            "origin.txt": with_origins(config.table),
-            "environment.json": json.dumps(environment(versions), indent=2) + "\n",
-        },
         **splits,
     )
 
@@ -147,7 +141,11 @@ def prepare(parts: Parts, folder: Path) -> Run:
         steps=settings.steps,
         accumulate=settings.accumulate,
         folder=folder,
-        files=parts.files,
+        files={
+            "config.toml": parts.meta["config"],
+            "origin.txt": with_origins(checked.root.table),
+            "environment.json": json.dumps(environment(parts.meta["plugins"]), indent=2) + "\n",
+        },
         schedules=checked.build("schedule"),
         evaluate=evaluation(parts) if parts.val else None,
         callbacks={

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ import attrs
 import numpy as np
 
 from detcore.colors import color
+from detcore.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,17 +57,6 @@ def curves(log: Path, path: Path) -> None:
     figure = curves_figure(read_history(log))
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to be written, which then takes its place; an error leaves what was there before."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_history(log: Path) -> History:

@@ -18,9 +18,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from detcore.colors import color
-from detcore.curves import replacing
 from detcore.data import sample_problem, seeded
 from detcore.errors import DataError, UserError, one_line
+from detcore.files import replacing
 from detcore.interfaces import Dataset
 from detcore.masks import paste
 from detcore.structures import Detections, clip_boxes

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from detcore.assemble import Strings
 from detcore.errors import ConfigError, DataError, UserError, raise_all
+from detcore.files import write_text
 from detcore.images import read_image
 from detcore.pictures import draw
 from detcore.predictor import Predictor, Result
@@ -140,15 +141,14 @@ def predict_into(
                 images.append(_row_of_image(len(images) + 1, frame, name))
                 rows += result.to_coco(len(images))
     categories = [{"id": label, "name": name} for label, name in enumerate(predictor.classes, 1)]
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "predictions.json", rows)
     write_json(folder / "images.json", {"images": images, "categories": categories})
     return unread
 
 
 def write_json(path: Path, content: Any) -> None:
-    """A list or table as JSON."""
-    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    """A list or table as JSON, at once or not at all."""
+    write_text(path, json.dumps(content) + "\n")
 
 
 def _row_of_image(id_: int, frame: Frame, picture: str | None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from detcore import distributed
 from detcore.errors import CheckpointError, ComponentError, ConfigError, TrainingError
+from detcore.files import replacing
 from detcore.loading import compare, read
 from detcore.runner.state import Run, call
 
@@ -114,17 +114,12 @@ def write_atomically(content: Any, path: Path) -> None:
     Raises:
         CheckpointError: The system does not let it, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         fix = "The one from before is whole." if path.is_file() else ""
         why = error.__context__ if isinstance(error.__context__, OSError) else error  # torch hides it
         raise CheckpointError(str(path), f"cannot be written: {why}", fix) from error
@@ -153,14 +148,13 @@ def keep_epoch(run: Run) -> None:
         return
     folder = run.folder / "checkpoints"
     kept = folder / f"epoch-{run.epoch:04d}.pt"
-    temporary = folder / f".{kept.name}.part"
     try:
-        temporary.unlink(missing_ok=True)
-        try:
-            temporary.hardlink_to(folder / "last.pt")  # it is replaced, never written to
-        except OSError:  # a file system without links
-            shutil.copyfile(folder / "last.pt", temporary)
-        temporary.replace(kept)
+        with replacing(kept) as temporary:
+            temporary.unlink(missing_ok=True)
+            try:
+                temporary.hardlink_to(folder / "last.pt")  # it is replaced, never written to
+            except OSError:  # a file system without links
+                shutil.copyfile(folder / "last.pt", temporary)
         for old in sorted(folder.glob("epoch-*.pt"))[: -run.keep]:
             old.unlink()
     except OSError as error:

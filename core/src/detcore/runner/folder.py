@@ -15,8 +15,8 @@ import torch
 import torchvision
 
 from detcore import distributed
-from detcore.curves import replacing
-from detcore.errors import CheckpointError, TrainingError
+from detcore.errors import CheckpointError
+from detcore.files import write_text
 from detcore.interfaces import Callback
 from detcore.report import Flaw, summarize
 from detcore.runner.state import Run
@@ -55,20 +55,6 @@ def last_of(folder: Path) -> Path:
     if not path.is_file():
         raise CheckpointError(str(folder), "holds no checkpoint to resume from", "Train without --resume first.")
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file at once or not at all.
-
-    Raises:
-        TrainingError: The system does not let it, or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise TrainingError(str(path), f"cannot be written: {error.strerror}") from error
 
 
 def environment(plugins: Mapping[str, str]) -> dict[str, Any]:

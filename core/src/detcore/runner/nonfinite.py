@@ -83,7 +83,7 @@ def replay(detector: nn.Module, preprocess: Preprocess, content: Mapping[str, An
             batch = preprocess(_unpacked(saved), progress=content["progress"])
             with autocast(preprocess.device, amp), torch.enable_grad():
                 losses = detector(batch, mode="losses")
-        bad = [f"{name} {float(value)}" for name, value in losses.items() if not _is_finite(value)]
+        bad = [f"{name} {float(value.detach())}" for name, value in losses.items() if not _is_finite(value)]
         if found:
             return f"the first output that is not finite is that of {found[0]}"
         if bad:

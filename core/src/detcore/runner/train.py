@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from detcore import distributed
 from detcore.data import RawBatch
 from detcore.errors import ConfigError
+from detcore.files import write_text
 from detcore.runner.checkpoint import keep_best, keep_epoch, restore_rng, save, seed_everything
-from detcore.runner.folder import write_text
 from detcore.runner.nonfinite import diagnosed
 from detcore.runner.optim import autocast, backward, clip, update, within_memory
 from detcore.runner.signals import end_if_told, listening

@@ -11,8 +11,8 @@ A parity test reads like this::
 
 Each check is also there alone (``check_maps``, ``check_losses``, ``check_gradients``, ``check_curve``,
 ``check_detections``) and raises one AssertionError that names everything that differs. NaN never passes. The tolerances
-are those of the README beside the cases. A decode case (``decode_...``) feeds ``Given({"cls": maps, ...})``, maps of
-``case.given()``, to the head instead of a network.
+are those of the README beside the cases. A decode case (``decode_...``) has a head whose network is ``Given``: it answers
+with maps of ``case.given()`` (``case.check_decoding(case.head(tmp_path, {"cls": maps, ...}))``).
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ from torch import Tensor, nn
 
 FILLED = ("weight", "bias", "running_mean", "running_var")
 """Buffers of these names are filled, as parameters are; any other keeps the value it is built with."""
+
+SWAPPED = 1e-6
+"""Regions whose scores differ by less may stand in either order."""
 
 Nested = Tensor | Sequence["Nested"] | Mapping[str, "Nested"]
 
@@ -178,13 +181,14 @@ class Case:
         problems += [f"{name}: declared absent, is not" for name in sorted(absent - missing)]
         return problems + [f"{name}: has a value, cannot be absent" for name in sorted(absent) if name.endswith(FILLED)]
 
-    def translated(self, folder: Path) -> tuple[Any, Translated]:
+    def translated(self, folder: Path, **replaced: Any) -> tuple[Any, Translated]:
         """The case's model as a user of the reference brings it: its table -> TOML -> our config -> a detector, unfilled.
 
         Args:
             folder: Where the TOML goes.
+            replaced: Keys of the table that are otherwise.
         """
-        found = translate(self.info["model"])
+        found = translate({**self.info["model"], **replaced})
         _raise_all(map(str, [*found.lost, *found.notes]))
         path = folder / f"{self.name}.toml"
         classes = [f"class{number}" for number in range(found.num_classes or 0)]
@@ -196,6 +200,17 @@ class Case:
         """As :meth:`fill`, by the names that the translation knows."""
         dropped = [name for name, _ in self.info["state_dict"] if found.part.dropped(name)]
         return self.fill(module, found.part.foreign_name, dropped)
+
+    def head(self, folder: Path, given: Mapping[str, Sequence[Tensor]]) -> Any:
+        """The dense head of the case that this decode case belongs to, with its test settings, for maps that are given.
+
+        Args:
+            folder: As for :meth:`translated`.
+            given: What the network answers with, e.g. maps of :meth:`given` by their names here.
+        """
+        detector, _ = load(self.name.removeprefix("decode_")).translated(folder, test_cfg=self.info)
+        detector.head.network = Given(given)
+        return detector.head
 
     # ------------------------------------------------------------------------------------------------- what comes out
 
@@ -215,6 +230,11 @@ class Case:
             self.check_maps("raw", [predictions.raw[name] for name in raw])
             self.check_detections(detector.head.detections(predictions, batch))
 
+    def check_decoding(self, head: Any) -> None:
+        """Detections of what :meth:`head` gave."""
+        batch = self.batch()
+        self.check_detections(head.detections(head(head.network.raw["cls"], batch), batch))
+
     def check_maps(self, prefix: str, maps: Nested, tolerance: float = 1e-4) -> None:
         """All tensors of ``maps`` against ``prefix.KEY``, nesting in the key; both must have the same keys."""
         ours = dict(_flatten(prefix, maps))
@@ -224,6 +244,28 @@ class Case:
         for key in sorted(theirs & set(ours)):
             problems += self._map_problems(key, ours[key].detach().cpu(), tolerance)
         _raise_all(problems)
+
+    def order(self, rows: Mapping[str, Tensor], scores: Sequence[Tensor]) -> Tensor:
+        """Which of our regions stands at each of the reference's places: two with equal scores may be swapped.
+
+        Args:
+            rows: Tensors (R, ...) by the reference's key; where all of them are as there, a region is the same.
+            scores: Per image those of its proposals, best first; a region keeps to its image.
+
+        Returns:
+            (R,) numbers of our rows; one that is nowhere the same takes a place that is left.
+        """
+        image = torch.arange(len(scores)).repeat_interleave(torch.tensor([len(each) for each in scores]))
+        score = torch.cat([*scores]).cpu()
+        alike = (image[:, None] == image) & ((score[:, None] - score).abs() < SWAPPED)
+        for key, ours in rows.items():
+            theirs = torch.from_numpy(self.arrays[key]).flatten(1)
+            if theirs.shape == (len(score), ours[0].numel()):
+                distance = (ours.detach().cpu().flatten(1) - theirs[:, None]).abs().amax(2)
+                alike &= distance <= 1e-4 * theirs.abs().max()
+        found = _married(alike)
+        left = iter(sorted({*range(len(score))} - {*found.values()}))
+        return torch.tensor([found[place] if place in found else next(left) for place in range(len(score))])
 
     def check_losses(self, losses: Losses, names: Mapping[str, str], tolerance: float = 1e-4) -> None:
         """Each loss and their sum.
@@ -379,7 +421,18 @@ def _lonely(whose: str, alike: Tensor, detections: Sequence[Tensor]) -> list[str
     """The clear rows of ``alike`` that get no column of their own in the largest matching."""
     boxes, scores, labels = detections[:3]
     clear = (scores >= scores.min() + 1e-3).nonzero().flatten().tolist() if len(scores) else []
-    partners = {row: alike[row].nonzero().flatten().tolist() for row in clear}
+    married = _married(alike[clear])
+    alone = [row for number, row in enumerate(clear) if number not in married]
+    return [
+        f"{whose} detection {row} (label {int(labels[row])}, score {float(scores[row]):.5f}, "
+        f"box {[round(v, 2) for v in boxes[row].tolist()]}) has no partner"
+        for row in alone
+    ]
+
+
+def _married(alike: Tensor) -> dict[int, int]:
+    """Row -> column of a largest matching of (N, M) bool; each row's first choice where it costs nobody a partner."""
+    partners = [row.nonzero().flatten().tolist() for row in alike]
     taken: dict[int, int] = {}
 
     def marry(row: int, asked: set[int]) -> bool:
@@ -391,12 +444,9 @@ def _lonely(whose: str, alike: Tensor, detections: Sequence[Tensor]) -> list[str
                     return True
         return False
 
-    alone = [row for row in clear if not marry(row, set())]
-    return [
-        f"{whose} detection {row} (label {int(labels[row])}, score {float(scores[row]):.5f}, "
-        f"box {[round(v, 2) for v in boxes[row].tolist()]}) has no partner"
-        for row in alone
-    ]
+    for row in range(len(partners)):
+        marry(row, set())
+    return {row: column for column, row in taken.items()}
 
 
 def _raise_all(problems: Iterable[str]) -> None:

@@ -263,3 +263,34 @@ def test_every_case_of_the_folder_loads() -> None:
         found = golden.load(path.stem)
         assert found.info == json.loads(path.read_text())
         assert found.arrays
+
+
+# ------------------------------------------------------------------------------------------------ the order of regions
+
+ROWS = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "ours", "order"),
+    [
+        ([[0.9, 0.9, 0.5, 0.4]], [1, 0, 2, 3], [1, 0, 2, 3]),  # equal: swapped back
+        ([[0.9, 0.9, 0.9, 0.9]], [3, 0, 1, 2], [1, 2, 3, 0]),
+        ([[0.9, 0.9 - 4e-7, 0.5, 0.4]], [1, 0, 2, 3], [1, 0, 2, 3]),
+        ([[0.9, 0.9 - 4e-6, 0.5, 0.4]], [1, 0, 2, 3], [0, 1, 2, 3]),  # clearly in order: not swapped
+        ([[0.9, 0.5], [0.5, 0.4]], [0, 2, 1, 3], [0, 1, 2, 3]),  # of two images: not swapped
+    ],
+)
+def test_regions_of_equal_scores_may_be_swapped(scores: list[list[float]], ours: list[int], order: list[int]) -> None:
+    rows = {"raw.0.0": ROWS[ours], "raw.0.1": -ROWS[ours]}
+    stored = case(**{"raw.0.0": ROWS.numpy(), "raw.0.1": -ROWS.numpy()})
+    assert stored.order(rows, [torch.tensor(each) for each in scores]).tolist() == order
+
+
+def test_a_region_is_the_same_where_all_its_numbers_are() -> None:
+    """Class logits alone would let the first row stay; one that fits nowhere takes the place that is left."""
+    stored = case(**{"raw.0.0": np.ones((3, 2)), "raw.0.1": ROWS[:3].numpy()})
+    equal = [torch.full((3,), 0.9)]
+    ones = torch.ones(3, 2)
+    assert stored.order({"raw.0.0": ones, "raw.0.1": ROWS[[2, 1, 0]]}, equal).tolist() == [2, 1, 0]
+    assert stored.order({"raw.0.0": ones, "raw.0.1": ROWS[[3, 0, 2]]}, equal).tolist() == [1, 0, 2]
+    assert stored.order({"raw.0.0": ones, "raw.0.1": torch.full((3, 2), torch.nan)}, equal).tolist() == [0, 1, 2]

@@ -3,6 +3,7 @@
     check_backbone(MyBackbone, depth=18)
     check_neck(MyNeck, out_channels=32)              # channels and strides are filled in, as the build fills them
     check_dense_head(my_head)                        # a class, or a function whose parameters have markers
+    check_box_head(MyBoxHead)
     check_loss(MyLoss(), reads="boxes")
     check_dataset(MyDataset(root=folder))
     check_evaluator(MyEvaluator, MyDataset(root=folder))
@@ -30,7 +31,7 @@ from torchvision import tv_tensors
 from detcore.build import broken_promise, flowing
 from detcore.data import sample_problem, seeded
 from detcore.errors import ConfigError
-from detcore.interfaces import Backbone, Dataset, DenseHead, Evaluator, Flow, Loss, Neck
+from detcore.interfaces import Backbone, BoxHead, Dataset, DenseHead, Evaluator, Flow, Loss, Neck
 from detcore.signature import Parameter, read
 from detcore.structures import BACKGROUND, Batch, Detections, Targets, total_loss
 
@@ -43,6 +44,8 @@ MAPS = Flow(channels=(8, 16, 24, 32), strides=(4, 8, 16, 32))
 """What flows into a neck."""
 HEAD_MAPS = Flow(channels=(16,) * 5, strides=(8, 16, 32, 64, 128), num_classes=3)
 """What flows into a dense head."""
+REGIONS = Flow(channels=(16,), roi_size=7, class_channels=4, box_channels=12)
+"""What flows into a box head: the maps of regions, and how many logits and deltas are wanted."""
 
 _TIED = "Every trainable parameter is part of every step, if with a zero gradient: distributed training waits for it."
 _ABSENT = "What an image lacks has weight 0, and sums are divided by 1 at least: finite, and tied to everything."
@@ -232,6 +235,54 @@ def _detection_problem(found: Detections, size: Tensor, classes: int) -> tuple[s
     if (boxes[:, 2:] < boxes[:, :2]).any():
         return "a box ends before it begins", "They are x1, y1, x2, y2."
     return None
+
+
+# ------------------------------------------------------------------------------------------------------- box heads
+
+
+def check_box_head(make: Callable[..., BoxHead], *, flow: Flow = REGIONS, **options: Any) -> None:
+    """Logits and deltas of many regions, one and none; gradients; each region by itself in eval mode; seeds; state.
+
+    Args:
+        make: The class, or a function that makes one; parameters with a marker are filled from ``flow``.
+        flow: Channels and side of the maps of regions, numbers of logits and deltas.
+        options: Given to ``make``; they override ``flow``.
+
+    Raises:
+        ConformanceError: A contract is broken.
+    """
+    make_head = _Maker(make, BoxHead, flow, options)
+    head, name = make_head(), make_head.name
+    (channels,), side = flow.channels or (1,), flow.roi_size or 1
+    maps = _noise(32, channels, side, side)
+    for count in (len(maps), 1, 0):
+        leaf, when = maps[:count].clone().requires_grad_(), f"for {count} regions"
+        with seeded(1), _during(name, when):
+            found = head(_extract(leaf))
+        _check_rows(name, found, (count, flow.class_channels), (count, flow.box_channels), when)
+        _check_gradients(head, found[0].sum() + found[1].sum(), when)
+        if leaf.grad is None:
+            raise ConformanceError(name, f"no gradient reaches its regions {when}", "The backbone learns through them.")
+    _check_state(make_head, lambda head: list(head(_extract(maps))))
+    with torch.no_grad():
+        some, all_of_them = (list(head.eval()(_extract(each))) for each in (maps[:5], maps))
+    if difference := _difference(some, [each[:5] for each in all_of_them]):
+        found = f"a region depends on the others in eval mode: {difference}"
+        raise ConformanceError(name, found, "How many proposals there are changes no detection.")
+
+
+def _extract(maps: Tensor) -> Callable[..., Tensor]:
+    """Cuts out these maps; with another scale, other ones."""
+    return lambda scale=1.0: maps * scale
+
+
+def _check_rows(name: str, found: Any, logits: Any, deltas: Any, when: str) -> None:
+    shapes = [_kind(each) for each in found] if isinstance(found, tuple) else type(found).__name__
+    wanted = [f"{shape} float32" for shape in (logits, deltas)]
+    if shapes != wanted:
+        raise ConformanceError(name, f"gives {shapes} {when}, wanted is {wanted}", "They are class logits and deltas.")
+    if not all(each.isfinite().all() for each in found):
+        raise ConformanceError(name, f"a number is not finite {when}")
 
 
 # ---------------------------------------------------------------------------------------------------------- losses

@@ -1,39 +1,46 @@
-"""Backbones and necks against the reference's pyramids."""
+"""Backbones and necks, translated, against the reference's pyramids."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from pathlib import Path
 
 import attrs
 import pytest
 import torch
-from detcore.interfaces import Backbone, Neck
-from detcore.layers import BN
-from detcore_fpn.fpn import FPN
-from detcore_fpn.pafpn import PAFPN
-from detcore_hrnet.hrfpn import HRFPN
-from detcore_hrnet.hrnet import HRNet
-from detcore_resnet.dcn import DCN
-from detcore_resnet.resnet import ResNet
-from detcore_swin.swin import SwinTransformer
+from detcore import assemble
+from detcore.build import plan
+from detcore.config.dump import spell
+from detcore.interfaces import Backbone, Flow, Neck
+from detcore_mmdet import Translated, translate
 from parity import golden
 from torch import nn
 
-ResNet50 = partial(ResNet, depth=50, frozen_stages=1)
+CASES = (
+    "fcos_r50_caffe_gn",
+    "retinanet_r50",
+    "faster_rcnn_r50",
+    "faster_rcnn_r50_dcn",
+    "faster_rcnn_r50_pafpn",
+    "faster_rcnn_hrnet_w18",
+    "mask_rcnn_swin_t",
+)
 
-CASES: dict[str, tuple[Callable[..., Backbone], Callable[..., Neck]]] = {
-    "fcos_r50_caffe_gn": (
-        partial(ResNet50, style="caffe", norm=partial(BN, frozen=True)),
-        partial(FPN, start_level=1, num_outs=5, extra="on_output", relu_before_extra=True),
-    ),
-    "retinanet_r50": (ResNet50, partial(FPN, start_level=1, num_outs=5, extra="on_input")),
-    "faster_rcnn_r50": (ResNet50, partial(FPN, num_outs=5, extra="max_pool")),
-    "faster_rcnn_r50_dcn": (partial(ResNet50, conv3x3=DCN), partial(FPN, num_outs=5, extra="max_pool")),
-    "faster_rcnn_r50_pafpn": (ResNet50, partial(PAFPN, num_outs=5, extra="max_pool")),
-    "faster_rcnn_hrnet_w18": (partial(HRNet, width=18), HRFPN),
-    "mask_rcnn_swin_t": (SwinTransformer, partial(FPN, num_outs=5, extra="max_pool")),
-}
+
+@attrs.frozen(eq=False)
+class Pyramid:
+    """What a config of a backbone and a neck says."""
+
+    backbone: Backbone
+    neck: Neck
+
+
+def built(found: Translated, path: Path) -> tuple[Backbone, Neck]:
+    tables = (f"{key} = {spell(found.model[key], loadable=True)}\n" for key in ("backbone", "neck"))
+    path.write_text("".join(tables))
+    config, catalog = assemble.load(str(path))
+    whole = plan(config, catalog, Pyramid)
+    backbone = whole.build("backbone")
+    return backbone, whole.build("neck", Flow().after(backbone))
 
 
 def is_features(name: str) -> bool:
@@ -41,16 +48,17 @@ def is_features(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_pyramid_is_the_references(name: str) -> None:
-    make_backbone, make_neck = CASES[name]
+def test_the_pyramid_is_the_references(name: str, tmp_path: Path) -> None:
     case = golden.load(name)
     tensors = [row for row in case.info["state_dict"] if is_features(row[0])]
     case = attrs.evolve(case, info={**case.info, "state_dict": tensors})
-    backbone = make_backbone()
-    neck = make_neck(in_channels=backbone.out_channels, in_strides=backbone.strides)
+    parts = {key: case.info["model"][key] for key in ("type", "backbone", "neck")}
+    found = translate(parts)
+    assert (found.lost, found.notes) == ([], [])
+    backbone, neck = built(found, tmp_path / "pyramid.toml")
     model = nn.ModuleDict({"backbone": backbone, "neck": neck})
 
-    case.fill(model.eval(), golden.rename())
+    case.fill_translated(model.eval(), found)
     with torch.no_grad():
         case.check_maps("feats", neck(backbone(case.batch().images)))
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]

@@ -21,3 +21,9 @@ def detcore_components() -> Sequence[Component | Kind]:
             "pulls the tags of an object's corners together, pushes objects apart",
         ),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_cornernet.mmdet:TRANSLATIONS"}

@@ -13,3 +13,9 @@ def detcore_components() -> Sequence[Component]:
     return [
         Component("backbone", "Hourglass", "detcore_hourglass.hourglass:Hourglass", "stacked hourglasses, of stride 4")
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_hourglass.mmdet:TRANSLATIONS"}

@@ -14,3 +14,9 @@ def detcore_components() -> Sequence[Component]:
         Component("backbone", "HRNet", "detcore_hrnet.hrnet:HRNet", "High-resolution network (Wang et al. 2020)"),
         Component("neck", "HRFPN", "detcore_hrnet.hrfpn:HRFPN", "All maps joined, then pooled (Wang et al. 2020)"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_hrnet.mmdet:TRANSLATIONS"}

@@ -15,3 +15,9 @@ def detcore_components() -> Sequence[Component]:
         Component("backbone", "MobileNetV2", v2, "Inverted residuals (Sandler et al. 2018)"),
         Component("backbone", "MobileNetV3", v3, "Small or large, by search (Howard et al. 2019)"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_mobilenet.mmdet:TRANSLATIONS"}

@@ -12,3 +12,9 @@ def detcore_components() -> Sequence[Component]:
     """The backbone."""
     target = "detcore_swin.swin:SwinTransformer"
     return [Component("backbone", "SwinTransformer", target, "Shifted windows of attention (Liu et al. 2021)")]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_swin.mmdet:TRANSLATIONS"}

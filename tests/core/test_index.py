@@ -18,8 +18,8 @@ from detcore.index import Arrays, Writer, indexed
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "detcore" / "index"
+    monkeypatch.setenv("DETCORE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "index"
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_without_a_cache_they_live_as_long_as_the_process(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder can be made in it
+    monkeypatch.setenv("DETCORE_CACHE", str(tmp_path / "file"))  # no folder can be made in it
     arrays = indexed(source, "pairs 1", Counting())
     assert arrays["pairs"].tolist() == [[1, -1], [2, -2], [3, -3]]
     folder = arrays.folder

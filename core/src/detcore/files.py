@@ -1,12 +1,24 @@
-"""Files that are written at once or not at all."""
+"""Files that are written at once or not at all, and where those go that are kept from run to run."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import platformdirs
+
 from detcore.errors import TrainingError
+
+CACHE = "DETCORE_CACHE"
+"""Names a folder to keep what is fetched or computed in, instead of the user's cache."""
+
+
+def cache_folder(name: str) -> Path:
+    """Where what is called so is kept from run to run; it may not exist yet."""
+    told = os.environ.get(CACHE)
+    return (Path(told) if told else platformdirs.user_cache_path("detcore")) / name
 
 
 @contextmanager

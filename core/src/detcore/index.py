@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 import filelock
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from detcore.errors import DataError
+from detcore.files import cache_folder
 
 HEADER = "header.json"
 Array = npt.NDArray[Any]
@@ -121,7 +121,7 @@ def indexed(source: Path, kind: str, make: Make) -> Arrays:
         DataError: The source cannot be read, or the arrays be written anywhere; of ``make``.
     """
     stamp = _stamp(source)
-    home = platformdirs.user_cache_path("detcore") / "index" / _short(str(source.resolve()), kind)
+    home = cache_folder("index") / _short(str(source.resolve()), kind)
     wanted = home / _short(*map(str, stamp))
     if arrays := _whole(wanted):
         return arrays

@@ -12,12 +12,12 @@ from typing import Any
 
 import attrs
 import filelock
-import platformdirs
 from torch import nn
 from torch.hub import download_url_to_file
 
 from detcore.catalog import WEIGHT_SOURCE, Catalog
 from detcore.errors import CheckpointError, ConfigError, UserError, one_line
+from detcore.files import cache_folder
 from detcore.loading import LoadReport, load_state, read, weights_in
 
 
@@ -92,7 +92,7 @@ def _file(source: Source, where: str) -> Path:
 def download(source: Source, where: str) -> Path:
     """The file behind an address, from the cache where it is there; other processes wait for the one fetching."""
     key = hashlib.sha256(source.address.encode()).hexdigest()[:16]
-    folder = platformdirs.user_cache_path("detcore") / "weights" / key
+    folder = cache_folder("weights") / key
     path = folder / (source.address.rstrip("/").rpartition("/")[2] or "weights")
     try:
         folder.mkdir(parents=True, exist_ok=True)

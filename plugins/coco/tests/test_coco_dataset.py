@@ -414,7 +414,10 @@ def test_masks_are_what_coco_rasterises(case):
         ([[1.0, 2, 3, 4]], "an outline has 4 numbers, not x and y of three points or more"),
         ([[1.0, 2, 3, 4, 5, 6, 7]], "an outline has 7 numbers, not x and y of three points or more"),
         ([[1.0, 2, 3, 4, 5, float("nan")]], "an outline has a number that is not finite"),
-        ({"size": [40, 30], "counts": "x"}, 'the object has a mask and no outline (segmentation = "masks" reads both)'),
+        (
+            {"size": [30, 40], "counts": [0, 600, 600]},
+            'the object has a mask and no outline (segmentation = "masks" reads both)',
+        ),
     ],
 )
 def test_an_unusable_outline_is_named_or_dropped(case, segmentation, what):

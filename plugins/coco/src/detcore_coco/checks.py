@@ -1,19 +1,17 @@
-"""What can be wrong with the rows of a COCO file; everything is found at once, over arrays."""
+"""The annotations of a COCO file as arrays, and what can be wrong with them; everything is found at once."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import attrs
 import numpy as np
 import numpy.typing as npt
 from detcore.report import Finding
 
-from detcore_coco.outlines import problem
-from detcore_coco.reading import AnnotationRow, CategoryRow, ImageRow, OutlinedRow, Rle
+from detcore_coco.reading import AnnotationRow, CategoryRow, ImageRow
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -23,23 +21,74 @@ ROUNDING = 1.0
 """Pixels by which a box may stand out over the image's edge, as rounded boxes do; it is left as it is written."""
 
 
-@attrs.frozen(eq=False)
 class Table:
-    """The annotations of a file, N rows, in arrays.
+    """The annotations of a file, N rows, as arrays, joined with I images and the categories by id.
+
+    Args:
+        images: All of the file.
+        categories: All of the file.
 
     Attributes:
-        rows: As they were read.
+        image_sizes: (I, 2) int64, width and height.
+        ids: (N,) as they are written.
+        image_refs: (N,) the id of the image that each names, and
+        category_refs: (N,) of the category.
         image: (N,) the row of the image, -1 where there is none with that id.
         label: (N,) the row of the category, -1 where there is none with that id.
         boxes: (N, 4) float64, x, y, width, height; not a number where the row has no four numbers.
-        sizes: (N, 2) float64, width and height of the image.
+        odd: What such rows have for a box.
+        areas: (N,) float64, not a number where none is written.
+        crowd: (N,)
     """
 
-    rows: Sequence[AnnotationRow]
+    ids: Ints
+    image_refs: Ints
+    category_refs: Ints
     image: Ints
     label: Ints
     boxes: Floats
-    sizes: Floats
+    areas: Floats
+    crowd: Bools
+
+    def __init__(self, images: Sequence[ImageRow], categories: Sequence[CategoryRow]) -> None:
+        self.image_sizes = np.array([(image.width, image.height) for image in images], np.int64).reshape(-1, 2)
+        self.odd: dict[int, list[float]] = {}
+        self._image_row = _Rows([image.id for image in images])
+        self._category_row = _Rows([category.id for category in categories])
+        self._chunks: list[tuple[Ints, Floats, Floats]] = []
+        self._count = 0
+
+    def add(self, rows: Sequence[AnnotationRow]) -> Ints:
+        """Append rows; returns those of their images."""
+        if not rows:
+            return np.zeros(0, np.int64)
+        odd = {at: row.bbox for at, row in enumerate(rows) if len(row.bbox) != 4}
+        numbers = [(row.id, row.image_id, row.category_id, bool(row.iscrowd)) for row in rows]
+        boxes = [row.bbox if at not in odd else (math.nan,) * 4 for at, row in enumerate(rows)] if odd else None
+        boxes = boxes or [row.bbox for row in rows]
+        areas = [math.nan if row.area is None else row.area for row in rows]
+        self._chunks.append((np.array(numbers, np.int64), np.array(boxes, np.float64), np.array(areas)))
+        self.odd.update({self._count + at: bbox for at, bbox in odd.items()})
+        self._count += len(rows)
+        return self._image_row(self._chunks[-1][0][:, 1])
+
+    def end(self) -> None:
+        """Put the rows that were appended together."""
+        none = (np.zeros((0, 4), np.int64), np.zeros((0, 4)), np.zeros(0))
+        numbers, self.boxes, self.areas = (
+            np.concatenate(column) for column in zip(*(self._chunks or [none]), strict=True)
+        )
+        self._chunks.clear()
+        self.ids, self.image_refs, self.category_refs, crowd = (np.ascontiguousarray(each) for each in numbers.T)
+        self.crowd = crowd.astype(np.bool_)
+        self.image, self.label = self._image_row(self.image_refs), self._category_row(self.category_refs)
+
+    @property
+    def sizes(self) -> Floats:
+        """(N, 2) width and height of the image; of some other where there is none."""
+        return (
+            self.image_sizes[self.image].astype(np.float64) if len(self.image_sizes) else np.zeros((len(self.ids), 2))
+        )
 
     @property
     def clipped(self) -> Floats:
@@ -48,20 +97,25 @@ class Table:
         high = np.minimum(self.boxes[:, :2] + self.boxes[:, 2:], self.sizes)
         return np.concatenate([low, high - low], 1)
 
-
-def tabulate(rows: Sequence[AnnotationRow], images: Sequence[ImageRow], categories: Sequence[CategoryRow]) -> Table:
-    """Annotations as arrays, joined with images and categories by id."""
-    image = _rows_of((row.image_id for row in rows), [image.id for image in images], len(rows))
-    label = _rows_of((row.category_id for row in rows), [category.id for category in categories], len(rows))
-    whole = np.fromiter((len(row.bbox) == 4 for row in rows), np.bool_, len(rows))
-    boxes = np.full((len(rows), 4), np.nan)
-    numbers = chain.from_iterable(row.bbox for row in rows if len(row.bbox) == 4)
-    boxes[whole] = np.fromiter(numbers, np.float64).reshape(-1, 4)
-    sizes = np.array([(image.width, image.height) for image in images] or [(0, 0)], np.float64)[image]
-    return Table(rows, image, label, boxes, sizes)
+    def box(self, row: int) -> str:
+        """How it is written, with its meaning."""
+        return f"the box {self.odd.get(row) or self.boxes[row].tolist()} (x, y, width, height)"
 
 
-def image_findings(images: Sequence[ImageRow], folder: Path) -> Iterator[Finding]:
+class _Rows:
+    """(N,) ids -> (N,) the first of the rows that have them, -1 where none has."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids, self.rows = np.unique(np.array(ids, np.int64), return_index=True)
+
+    def __call__(self, wanted: Ints) -> Ints:
+        if not len(self.ids):
+            return np.full(len(wanted), -1)
+        at = np.searchsorted(self.ids, wanted).clip(max=len(self.ids) - 1)
+        return np.where(self.ids[at] == wanted, self.rows[at], -1)
+
+
+def image_findings(images: Sequence[ImageRow]) -> Iterator[Finding]:
     """What is wrong with the list of images."""
     ids = np.array([image.id for image in images], np.int64)
     first = np.unique(ids, return_index=True)[1]
@@ -70,54 +124,42 @@ def image_findings(images: Sequence[ImageRow], folder: Path) -> Iterator[Finding
     sizes = np.array([(image.width, image.height) for image in images]).reshape(-1, 2)
     flat = np.flatnonzero((sizes <= 0).any(1))
     yield Finding("image without size", flat, lambda row: f"width {images[row].width}, height {images[row].height}")
-    absent = np.array(_missing(folder, [image.file_name for image in images]), np.int64)
-    yield Finding("missing image file", absent, lambda row: f"there is no file {folder / images[row].file_name}")
 
 
 def annotation_findings(table: Table) -> Iterator[Finding]:
     """What is wrong with annotations; a row has at most one of these."""
-    rows, boxes = table.rows, table.boxes
-
-    def box(row: int) -> str:
-        return f"the box {rows[row].bbox} (x, y, width, height)"
-
-    def of_numbers(row: int) -> str:
-        return f"{box(row)} is not one of four numbers"
+    boxes, clipped, sizes = table.boxes, table.clipped, table.sizes
+    whole = np.ones(len(boxes), np.bool_)
+    whole[[*table.odd]] = False
 
     def outside(row: int) -> str:
-        width, height = table.sizes[row].astype(int)
-        return f"{box(row)} is not inside the image of {width} x {height}"
+        width, height = sizes[row].astype(int)
+        return f"{table.box(row)} is not inside the image of {width} x {height}"
 
-    clipped = table.clipped
     checks: Sequence[tuple[str, Bools, Callable[[int], str], str]] = (
-        ("unknown image", table.image < 0, lambda row: f"there is no image {rows[row].image_id}", "dropped"),
-        ("unknown category", table.label < 0, lambda row: f"there is no category {rows[row].category_id}", "dropped"),
-        ("box not of four numbers", np.array([len(row.bbox) != 4 for row in rows], np.bool_), of_numbers, "dropped"),
-        ("box not finite", _any(~np.isfinite(boxes)), lambda row: f"{box(row)} is not finite", "dropped"),
-        ("box without area", _any(boxes[:, 2:] <= 0), lambda row: f"{box(row)} has no area", "dropped"),
+        ("unknown image", table.image < 0, lambda row: f"there is no image {table.image_refs[row]}", "dropped"),
+        (
+            "unknown category",
+            table.label < 0,
+            lambda row: f"there is no category {table.category_refs[row]}",
+            "dropped",
+        ),
+        ("box not of four numbers", ~whole, lambda row: f"{table.box(row)} is not one of four numbers", "dropped"),
+        ("box not finite", _any(~np.isfinite(boxes)), lambda row: f"{table.box(row)} is not finite", "dropped"),
+        ("box without area", _any(boxes[:, 2:] <= 0), lambda row: f"{table.box(row)} has no area", "dropped"),
         ("box outside the image", _any(clipped[:, 2:] <= 0), outside, "dropped"),
         ("box partly outside the image", _any(boxes[:, 2:] - clipped[:, 2:] > ROUNDING), outside, "clipped"),
     )
-    sound = np.ones(len(rows), np.bool_)
+    sound = np.ones(len(boxes), np.bool_)
     for kind, wrong, what, action in checks:
         yield Finding(kind, np.flatnonzero(wrong & sound), what, action)
         sound &= ~wrong
 
 
-def outline_findings(rows: Sequence[OutlinedRow], sizes: Floats, polygons: bool) -> Iterator[Finding]:
-    """What is wrong with outlines and masks; ``polygons``: masks of single objects are of no use either."""
-    found: dict[int, str] = {}
-    for row, (annotation, (width, height)) in enumerate(zip(rows, sizes.astype(int).tolist(), strict=True)):
-        if polygons and isinstance(annotation.segmentation, Rle) and not annotation.iscrowd:
-            found[row] = 'the object has a mask and no outline (segmentation = "masks" reads both)'
-        elif what := problem(annotation.segmentation, (height, width)):
-            found[row] = what
-    yield Finding("unusable outline", np.array([*found], np.int64), found.__getitem__)
-
-
-def _rows_of(ids: Iterator[int], known: Sequence[int], count: int) -> Ints:
-    row_of: Mapping[int, int] = {id_: row for row, id_ in reversed([*enumerate(known)])}
-    return np.fromiter((row_of.get(id_, -1) for id_ in ids), np.int64, count)
+def file_finding(folder: Path, names: Sequence[str]) -> Finding:
+    """Images whose files are not there."""
+    absent = np.array(_missing(folder, names), np.int64)
+    return Finding("missing image file", absent, lambda row: f"there is no file {folder / names[row]}")
 
 
 def _missing(folder: Path, names: Sequence[str]) -> list[int]:

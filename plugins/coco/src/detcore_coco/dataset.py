@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+import attrs
 import numpy as np
 import torch
 from detcore.errors import DataError, did_you_mean
 from detcore.images import read_sized_image
 from detcore.interfaces import ClassNames
-from detcore.report import Flaw, settle, summarize
+from detcore.report import Finding, Flaw, settle, summarize
 from torch import Tensor
 from torchvision import tv_tensors
 
-from detcore_coco.checks import (
-    ROUNDING,
-    Bools,
-    Ints,
-    Table,
-    annotation_findings,
-    image_findings,
-    outline_findings,
-    tabulate,
-)
-from detcore_coco.outlines import Outlines, flatten
-from detcore_coco.reading import CategoryRow, CocoFile, ImageRow, OutlinedFile, OutlinedRow, read
-
-Content = CocoFile | OutlinedFile
+from detcore_coco.checks import Bools, Ints, file_finding
+from detcore_coco.index import coco_index, findings
+from detcore_coco.outlines import Outlines
 
 log = logging.getLogger("detcore.data")
 
@@ -86,19 +77,17 @@ class CocoDataset:
         self.invalid = invalid
         self.exif = exif
         self.report: list[Flaw] = []
-        plain = segmentation == "none"
-        content: Content = read(self.file, CocoFile) if plain else read(self.file, OutlinedFile)
-        chosen = _choose(self.file, content.categories, classes)
-        self.classes: Sequence[str] = tuple(category.name for category in chosen)
-        self.category_ids: Sequence[int] = tuple(category.id for category in chosen)
-        if not content.images:
+        self._index = coco_index(self.file, segmentation != "none")
+        chosen = _choose(self.file, self._index.meta["categories"], classes)
+        self.category_ids: Sequence[int] = tuple(id_ for id_, _ in chosen)
+        self.classes: Sequence[str] = tuple(name for _, name in chosen)
+        if not len(self._index["image_ids"]):
             raise DataError(f"{self.file}: images", "the file lists none", "Is it the right file?")
-        kept_images = self._check_images(content.images)
-        table = tabulate(content.annotations, content.images, content.categories)
-        kept = self._check_annotations(table)
+        kept_images = self._check_images()
+        kept = self._check_annotations()
         for kind, count in summarize(self.report).items():
             log.warning("%s: %d x %s", self.file, count, kind)
-        self._take(content, table, kept_images, kept, keep_empty)
+        self._take(kept_images, kept, keep_empty)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -106,7 +95,7 @@ class CocoDataset:
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
         target = self.annotations(index)
         try:
-            path = self.folder / str(self._names[index])
+            path = self.folder / self._name(self._images[index])
             return tv_tensors.Image(read_sized_image(path, self.size(index), self.exif)), target
         except DataError as error:
             if self.invalid == "fail":
@@ -119,7 +108,7 @@ class CocoDataset:
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of an image, as the file says."""
-        width, height = self._sizes[index].tolist()
+        width, height = self._index["image_sizes"][self._images[index]].tolist()
         return height, width
 
     def annotations(self, index: int) -> dict[str, Any]:
@@ -130,44 +119,56 @@ class CocoDataset:
 
     def coco(self, index: int) -> list[dict[str, Any]]:
         """The annotations of an image as COCO's JSON has them, in double precision; outlines where they were read."""
-        outlines = self._outlines
+        arrays, outlines = self._index, self._outlines
         return [
             {
-                "id": int(self._ids[row]),
+                "id": int(arrays["ids"][row]),
                 "image_id": int(self.image_ids[index]),
-                "category_id": self.category_ids[self._labels[row]],
-                "bbox": self._boxes[row].tolist(),
-                "area": float(self._areas[row]),
-                "iscrowd": int(self._crowd[row]),
+                "category_id": self.category_ids[self._label_of[arrays["categories"][row]]],
+                "bbox": arrays["boxes"][row].tolist(),
+                "area": float(arrays["areas"][row]),
+                "iscrowd": int(arrays["crowd"][row]),
                 **({} if outlines is None else {"segmentation": outlines.coco(row, self.size(index))}),
             }
             for row in self._rows(index).tolist()
         ]
 
+    def _name(self, row: int) -> str:
+        ends = self._index["name_ends"]
+        return self._index["names"][ends[row] : ends[row + 1]].tobytes().decode()
+
     def _rows(self, index: int) -> Ints:
-        return np.arange(*self._offsets[index : index + 2])
+        image = self._images[index]
+        rows: Ints = self._index["order"][slice(*self._index["offsets"][image : image + 2])]
+        return rows[self._kept[rows]]
+
+    @property
+    def _outlines(self) -> Outlines | None:
+        return None if self.segmentation == "none" else Outlines.of(self._index)
 
     def _target(self, index: int, rows: Ints) -> dict[str, Any]:
-        size, corner = self.size(index), self._boxes[rows, :2]
-        boxes = np.concatenate([corner, corner + self._boxes[rows, 2:]], 1).astype(np.float32)
+        size, arrays = self.size(index), self._index
+        boxes = arrays["boxes"][rows]
+        boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).astype(np.float32)
         return {
             "boxes": tv_tensors.BoundingBoxes(
                 torch.from_numpy(boxes), format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size
             ),
-            "labels": torch.from_numpy(self._labels[rows]),
+            "labels": torch.from_numpy(self._label_of[arrays["categories"][rows]]),
             "image_id": int(self.image_ids[index]),
-            "iscrowd": torch.from_numpy(self._crowd[rows].astype(np.int64)),
-            "area": torch.from_numpy(self._areas[rows].astype(np.float32)),
+            "iscrowd": torch.from_numpy(arrays["crowd"][rows].astype(np.int64)),
+            "area": torch.from_numpy(arrays["areas"][rows].astype(np.float32)),
             **self._segments(rows.tolist(), size),
         }
 
     def _segments(self, rows: Sequence[int], size: tuple[int, int]) -> dict[str, Tensor]:
-        if self._outlines is None:
+        found = self._outlines
+        if found is None:
             return {}
         if self.segmentation == "masks":
-            masks = [torch.from_numpy(self._outlines.bitmap(row, size)) for row in rows]
+            masks = [torch.from_numpy(found.bitmap(row, size)) for row in rows]
             return {"masks": tv_tensors.Mask(torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.uint8))}
-        outlines = [(owner, points) for owner, row in enumerate(rows) for points in self._outlines.polygons(row)]
+        outlines = [(owner, points) for owner, row in enumerate(rows) for points in found.polygons(row)]
         points = np.concatenate([np.zeros((0, 2)), *(points for _, points in outlines)]).astype(np.float32)
         return {
             "polygons": tv_tensors.KeyPoints(torch.from_numpy(points), canvas_size=size),
@@ -177,73 +178,66 @@ class CocoDataset:
 
     # ------------------------------------------------------------------------------------------------ construction
 
-    def _check_images(self, images: Sequence[ImageRow]) -> Bools:
-        """Which images stay."""
+    def _check_images(self) -> Bools:
+        """(I,) which images stay."""
         if not self.folder.is_dir():
             raise DataError(str(self.folder), "there is no such folder of images", "Check the path.")
+        ids, ends, text = self._index["image_ids"], self._index["name_ends"].tolist(), self._index["names"].tobytes()
+        names = [text[begin:end].decode() for begin, end in pairwise(ends)]
         return settle(
-            image_findings(images, self.folder),
-            lambda row: f"{self.file}: image {images[row].id} ({images[row].file_name})",
-            len(images),
+            [*findings(self._index, "images"), file_finding(self.folder, names)],
+            lambda row: f"{self.file}: image {ids[row]} ({names[row]})",
+            len(ids),
             self.invalid == "skip",
             self.report,
         )
 
-    def _check_annotations(self, table: Table) -> Bools:
-        """Which annotations stay."""
+    def _check_annotations(self) -> Bools:
+        """(A,) which annotations stay."""
+        ids, refs = self._index["ids"], self._index["image_refs"]
 
         def where(row: int) -> str:
-            return f"{self.file}: annotation {table.rows[row].id} (image {table.rows[row].image_id})"
+            return f"{self.file}: annotation {ids[row]} (image {refs[row]})"
 
         skip = self.invalid == "skip"
-        stay = settle(annotation_findings(table), where, len(table.rows), skip, self.report)
+        stay = settle(findings(self._index, "annotations"), where, len(ids), skip, self.report)
         if self.segmentation == "none":
             return stay
-        sound = np.flatnonzero(stay)
-        rows = [cast(OutlinedRow, table.rows[row]) for row in sound.tolist()]
-        findings = outline_findings(rows, table.sizes[sound], self.segmentation == "polygons")
-        stay[sound] = settle(findings, lambda row: where(int(sound[row])), len(rows), skip, self.report)
-        return stay
+        found = [*findings(self._index, "outlines")]
+        if self.segmentation == "polygons":
+            found.append(self._without_outline())
+        found = [attrs.evolve(each, rows=each.rows[stay[each.rows]]) for each in found]
+        return stay & settle(found, where, len(ids), skip, self.report)
 
-    def _take(self, content: Content, table: Table, kept_images: Bools, kept: Bools, empty: bool) -> None:
-        """Keep what is sound and of the chosen classes, sorted by image, in arrays."""
-        label_of = np.full(len(content.categories), -1)
-        row_of = {category.id: row for row, category in enumerate(content.categories)}
-        label_of[[row_of[id_] for id_ in self.category_ids]] = np.arange(len(self.category_ids))
-        kept &= kept_images[table.image] & (label_of[table.label] >= 0)
-        crowd = np.array([bool(row.iscrowd) for row in table.rows], np.bool_)
+    def _without_outline(self) -> Finding:
+        masked = np.flatnonzero((np.diff(self._index["masks"]) > 0) & ~self._index["crowd"])
+        what = 'the object has a mask and no outline (segmentation = "masks" reads both)'
+        return Finding("unusable outline", masked, lambda row: what)
+
+    def _take(self, kept_images: Bools, kept: Bools, empty: bool) -> None:
+        """Keep what is sound and of the chosen classes: rows of the index."""
+        arrays = self._index
+        row_of = {id_: row for row, (id_, _) in enumerate(arrays.meta["categories"])}
+        self._label_of = np.full(len(row_of), -1)
+        self._label_of[[row_of[id_] for id_ in self.category_ids]] = np.arange(len(self.category_ids))
+        self._kept = kept & kept_images[arrays["images"]] & (self._label_of[arrays["categories"]] >= 0)
         if not empty:
-            kept_images &= np.bincount(table.image[kept & ~crowd], minlength=len(content.images)) > 0
-            kept &= kept_images[table.image]
-        images = [image for image, stays in zip(content.images, kept_images, strict=True) if stays]
-        if not images:
+            objects = arrays["images"][self._kept & ~arrays["crowd"]]
+            kept_images &= np.bincount(objects, minlength=len(kept_images)) > 0
+        self._images = np.flatnonzero(kept_images)
+        if not len(self._images):
             why = "All had flaws: see the log." if empty else "Set keep_empty = true to have images without objects."
-            raise DataError(str(self.file), f"no image is left of {len(content.images)}", why)
-        order = np.flatnonzero(kept)
-        order = order[np.argsort(table.image[order], kind="stable")]
-        rows = [table.rows[row] for row in order.tolist()]
-        self.image_ids = np.array([image.id for image in images], np.int64)
-        self._names = np.array([image.file_name for image in images])
-        self._sizes = np.array([(image.width, image.height) for image in images])
-        counts = np.bincount(table.image[order], minlength=len(content.images))[kept_images]
-        self._offsets = np.concatenate([[0], counts.cumsum()])
-        outside = table.boxes[order, 2:] - table.clipped[order, 2:]
-        self._boxes = np.where((outside > ROUNDING).any(1, keepdims=True), table.clipped[order], table.boxes[order])
-        self._labels = label_of[table.label[order]]
-        self._crowd = crowd[order]
-        self._ids = np.array([row.id for row in rows], np.int64)
-        areas = [row.bbox[2] * row.bbox[3] if row.area is None else row.area for row in rows]
-        self._areas = np.array(areas, np.float64)
-        self._outlines: Outlines | None = None
-        if self.segmentation != "none":
-            self._outlines = flatten([cast(OutlinedRow, row).segmentation for row in rows])
+            raise DataError(str(self.file), f"no image is left of {len(kept_images)}", why)
+        self.image_ids = arrays["image_ids"][self._images]
 
 
-def _choose(file: Path, categories: Sequence[CategoryRow], classes: Sequence[str] | None) -> list[CategoryRow]:
-    """The categories by label."""
-    by_name = {category.name: category for category in categories}
-    for attribute in ("id", "name"):
-        values = [getattr(category, attribute) for category in categories]
+def _choose(
+    file: Path, categories: Sequence[tuple[int, str]], classes: Sequence[str] | None
+) -> Sequence[tuple[int, str]]:
+    """The categories, id and name, by label."""
+    by_name = {name: (id_, name) for id_, name in categories}
+    for place, attribute in enumerate(("id", "name")):
+        values = [category[place] for category in categories]
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
             found = f'two have the {attribute} "{twice}"'
@@ -255,7 +249,7 @@ def _choose(file: Path, categories: Sequence[CategoryRow], classes: Sequence[str
             near = did_you_mean(name, by_name) or f"It has {', '.join(by_name)}."
             raise DataError(str(file), f'no category is called "{name}", which the config lists in classes', near)
     if classes is None:
-        return [*categories]
+        return categories
     if not classes or len(set(classes)) < len(classes):
         raise DataError(str(file), f"classes = {list(classes)}", "Name at least one class, and each once.")
     return [by_name[name] for name in classes]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import numpy as np
 import numpy.typing as npt
+from detcore.index import Writer
+from detcore.report import Finding
 from pycocotools import mask as coco_mask
 
-from detcore_coco.reading import Rle, Segmentation
+from detcore_coco.reading import AnnotationRow, OutlinedRow, Rle, Segmentation
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @attrs.frozen(eq=False)
@@ -35,6 +38,11 @@ class Outlines:
     objects: Ints
     runs: npt.NDArray[np.uint8]
     masks: Ints
+
+    @staticmethod
+    def of(arrays: Mapping[str, npt.NDArray[Any]]) -> Outlines:
+        """Those of an index."""
+        return Outlines(*(arrays[name] for name in ("points", "ends", "objects", "runs", "masks")))
 
     def polygons(self, row: int) -> list[Floats]:
         """The outlines (K, 2) of one object."""
@@ -57,16 +65,64 @@ class Outlines:
         return bitmap
 
 
-def flatten(segmentations: Sequence[Segmentation]) -> Outlines:
-    """Sound rows (see :func:`problem`) as flat arrays."""
-    outlines = [[] if isinstance(each, Rle) else each for each in segmentations]
-    runs = [_pack(each) if isinstance(each, Rle) else b"" for each in segmentations]
-    return Outlines(
-        points=np.fromiter(chain.from_iterable(chain.from_iterable(outlines)), np.float64).reshape(-1, 2),
-        ends=_offsets(len(outline) // 2 for each in outlines for outline in each),
-        objects=_offsets(map(len, outlines)),
-        runs=np.frombuffer(b"".join(runs), np.uint8),
-        masks=_offsets(map(len, runs)),
+class OutlineWriter:
+    """Writes the outlines and masks of annotations, a few at a time, as the arrays of :class:`Outlines`.
+
+    What is of no use is left out, and noted.
+
+    Args:
+        writer: Where to.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.count = 0
+        self.problems: dict[int, str] = {}
+        self._lasts = dict.fromkeys(("ends", "objects", "masks"), 0)
+        for name in self._lasts:
+            writer.add(name, np.zeros(1, np.int64))
+
+    def add(self, rows: Sequence[AnnotationRow], sizes: Ints, known: Bools) -> None:
+        """Append N rows, of images of ``sizes`` (N, 2), width and height; only those of ``known`` (N,) images count."""
+        segmentations: list[Segmentation] = [row.segmentation for row in cast(Sequence[OutlinedRow], rows)]
+        if not _plain(segmentations):
+            for row, (width, height) in enumerate(sizes.tolist()):
+                what = problem(segmentations[row], (height, width)) if known[row] else "of no image"
+                if what and known[row]:
+                    self.problems[self.count + row] = what
+                if what:
+                    segmentations[row] = []
+        self.count += len(rows)
+        outlines = [[] if isinstance(each, Rle) else each for each in segmentations]
+        parts = [*chain.from_iterable(outlines)]
+        runs = [_pack(each) if isinstance(each, Rle) else b"" for each in segmentations]
+        self.writer.add("points", np.fromiter(chain.from_iterable(parts), np.float64).reshape(-1, 2))
+        self.writer.add("runs", np.frombuffer(b"".join(runs), np.uint8))
+        self._count("ends", (len(part) // 2 for part in parts))
+        self._count("objects", map(len, outlines))
+        self._count("masks", map(len, runs))
+
+    def finding(self) -> Finding:
+        """What was left out."""
+        return Finding("unusable outline", np.array([*self.problems], np.int64), self.problems.__getitem__)
+
+    def _count(self, name: str, lengths: Iterable[int]) -> None:
+        ends = np.cumsum(np.fromiter(lengths, np.int64)) + self._lasts[name]
+        if len(ends):
+            self.writer.add(name, ends)
+            self._lasts[name] = int(ends[-1])
+
+
+def _plain(segmentations: Sequence[Segmentation]) -> bool:
+    """Whether all are outlines, and nothing is wrong with any: :func:`problem` of many at once."""
+    if not all(segmentations) or any(isinstance(each, Rle) for each in segmentations):
+        return False
+    parts = [*chain.from_iterable(cast(Sequence[list[list[float]]], segmentations))]
+    lengths = [*map(len, parts)]
+    return (
+        min(lengths, default=6) >= 6
+        and not any(length % 2 for length in lengths)
+        and math.isfinite(sum(map(sum, parts)))
     )
 
 
@@ -93,7 +149,3 @@ def _pack(rle: Rle) -> bytes:
         return rle.counts.encode("ascii", "replace")
     packed: bytes = coco_mask.frPyObjects({"size": list(rle.size), "counts": rle.counts}, *rle.size)["counts"]
     return packed
-
-
-def _offsets(lengths: Iterable[int]) -> Ints:
-    return np.concatenate([[0], np.cumsum(np.fromiter(lengths, np.int64))]).astype(np.int64)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import mmap
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from detcore.errors import DataError
@@ -55,8 +58,16 @@ class OutlinedRow(AnnotationRow, gc=False):
     segmentation: Segmentation = msgspec.field(default_factory=list)
 
 
-class CocoFile(msgspec.Struct):
-    """An instances file without its outlines."""
+class Head(msgspec.Struct):
+    """An instances file, its annotations not yet decoded."""
+
+    images: list[ImageRow]
+    annotations: msgspec.Raw
+    categories: list[CategoryRow]
+
+
+class PlainFile(msgspec.Struct):
+    """An instances file, decoded at once, without its outlines."""
 
     images: list[ImageRow]
     annotations: list[AnnotationRow]
@@ -64,34 +75,74 @@ class CocoFile(msgspec.Struct):
 
 
 class OutlinedFile(msgspec.Struct):
-    """An instances file with outlines."""
+    """An instances file, decoded at once."""
 
     images: list[ImageRow]
     annotations: list[OutlinedRow]
     categories: list[CategoryRow]
 
 
-def read(path: Path, kind: type[T]) -> T:
-    """The JSON file as a ``kind``.
+CHUNK = 256
+"""Annotations that are decoded at a time: so few that their numbers stay in the processor's cache."""
+
+Chunks = Iterator[Sequence[AnnotationRow]]
+
+
+def read_rows(path: Path, outlined: bool) -> tuple[Sequence[ImageRow], Sequence[CategoryRow], Chunks]:
+    """Images, categories, and the annotations a few at a time, in the file's order.
 
     ``NaN`` and ``Infinity``, which Python writes and JSON forbids, are read, so that the row they are in can be named.
 
+    Args:
+        path: The JSON file.
+        outlined: Whether segmentations are read; else they are empty, and what is in them does not matter.
+
     Raises:
-        DataError: No such file, not JSON (with line and column), or not a ``kind`` (with the place in it).
+        DataError: No such file, not JSON (with line and column), or not COCO's (with the place in it).
     """
+    text = _open(path)
     try:
-        text = path.read_bytes()
+        head = msgspec.json.decode(text, type=Head)
+        rows = msgspec.json.decode(head.annotations, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        whole = _decode(path, text, OutlinedFile) if outlined else _decode(path, text, PlainFile)
+        return whole.images, whole.categories, iter([whole.annotations])
+    return head.images, head.categories, _chunks(path, rows, outlined)
+
+
+def _chunks(path: Path, rows: Sequence[msgspec.Raw], outlined: bool) -> Chunks:
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[OutlinedRow] if outlined else list[AnnotationRow])
+    for begin in range(0, len(rows), CHUNK):
+        text = b"[%b]" % b",".join(rows[begin : begin + CHUNK])
+        try:
+            yield decoder.decode(text)
+        except msgspec.ValidationError as error:
+            raise _not_coco(path, error, begin) from error
+
+
+def read(path: Path, kind: type[T]) -> T:
+    """The JSON file as a ``kind``, at once; see :func:`read_rows`."""
+    return _decode(path, _open(path), kind)
+
+
+def _open(path: Path) -> bytes | mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
     except OSError as error:
         raise DataError(str(path), f"cannot be read: {error.strerror or error}", "Check the path.") from error
+
+
+def _decode(path: Path, text: bytes | mmap.mmap, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:
         raise _not_coco(path, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _read_leniently(path, text, kind)
+        return _decode_leniently(path, text[:], kind)
 
 
-def _read_leniently(path: Path, text: bytes, kind: type[T]) -> T:
+def _decode_leniently(path: Path, text: bytes, kind: type[T]) -> T:
     try:
         return msgspec.convert(json.loads(text), kind)
     except json.JSONDecodeError as error:
@@ -104,7 +155,10 @@ def _read_leniently(path: Path, text: bytes, kind: type[T]) -> T:
         raise _not_coco(path, error) from error
 
 
-def _not_coco(path: Path, error: msgspec.ValidationError) -> DataError:
+def _not_coco(path: Path, error: msgspec.ValidationError, begin: int | None = None) -> DataError:
+    """``begin``: of what annotation the error's first one is."""
     problem, _, place = str(error).partition(" - at ")
+    if begin is not None:
+        place = re.sub(r"^`?\$\[(\d+)\]", lambda match: f"annotations[{begin + int(match[1])}]", place)
     where = f"{path}: {place.strip('`').removeprefix('$').removeprefix('.')}" if place else str(path)
     return DataError(where.removesuffix(": "), problem, "COCO's format has images, annotations and categories.")

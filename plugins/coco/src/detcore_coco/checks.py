@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+NUMBERS = attrgetter("id", "image_id", "category_id", "iscrowd")
 ROUNDING = 1.0
 """Pixels by which a box may stand out over the image's edge, as rounded boxes do; it is left as it is written."""
 
@@ -62,13 +65,15 @@ class Table:
         """Append rows; returns those of their images."""
         if not rows:
             return np.zeros(0, np.int64)
-        odd = {at: row.bbox for at, row in enumerate(rows) if len(row.bbox) != 4}
-        numbers = [(row.id, row.image_id, row.category_id, bool(row.iscrowd)) for row in rows]
-        boxes = [row.bbox if at not in odd else (math.nan,) * 4 for at, row in enumerate(rows)] if odd else None
-        boxes = boxes or [row.bbox for row in rows]
+        boxes = [row.bbox for row in rows]
+        odd = {at: box for at, box in enumerate(boxes) if len(box) != 4}
+        for at in odd:
+            boxes[at] = [math.nan] * 4
         areas = [math.nan if row.area is None else row.area for row in rows]
-        self._chunks.append((np.array(numbers, np.int64), np.array(boxes, np.float64), np.array(areas)))
-        self.odd.update({self._count + at: bbox for at, bbox in odd.items()})
+        numbers = np.fromiter(chain.from_iterable(map(NUMBERS, rows)), np.int64).reshape(-1, 4)
+        corners = np.fromiter(chain.from_iterable(boxes), np.float64).reshape(-1, 4)
+        self._chunks.append((numbers, corners, np.array(areas, np.float64)))
+        self.odd.update({self._count + at: box for at, box in odd.items()})
         self._count += len(rows)
         return self._image_row(self._chunks[-1][0][:, 1])
 

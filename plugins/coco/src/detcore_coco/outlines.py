@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, cast
 
@@ -85,45 +85,53 @@ class OutlineWriter:
     def add(self, rows: Sequence[AnnotationRow], sizes: Ints, known: Bools) -> None:
         """Append N rows, of images of ``sizes`` (N, 2), width and height; only those of ``known`` (N,) images count."""
         segmentations: list[Segmentation] = [row.segmentation for row in cast(Sequence[OutlinedRow], rows)]
-        if not _plain(segmentations):
-            for row, (width, height) in enumerate(sizes.tolist()):
-                what = problem(segmentations[row], (height, width)) if known[row] else "of no image"
-                if what and known[row]:
-                    self.problems[self.count + row] = what
-                if what:
-                    segmentations[row] = []
+        if not self._add_plain(segmentations):
+            self._add_each(segmentations, sizes, known)
         self.count += len(rows)
+
+    def _add_plain(self, segmentations: Sequence[Segmentation]) -> bool:
+        """Outlines alone, with which nothing is wrong; else nothing is added: :func:`problem` of many at once."""
+        if not all(segmentations) or any(type(each) is Rle for each in segmentations):
+            return False
+        outlines = cast(Sequence[list[list[float]]], segmentations)
+        parts = [*chain.from_iterable(outlines)]
+        lengths = np.fromiter(map(len, parts), np.int64)
+        points = np.fromiter(chain.from_iterable(parts), np.float64)
+        if (lengths < 6).any() or (lengths % 2).any() or not np.isfinite(points).all():
+            return False
+        self._write(points, lengths // 2, [*map(len, outlines)], [b""] * len(outlines))
+        return True
+
+    def _add_each(self, segmentations: list[Segmentation], sizes: Ints, known: Bools) -> None:
+        for row, (width, height) in enumerate(sizes.tolist()):
+            what = problem(segmentations[row], (height, width)) if known[row] else "of no image"
+            if what and known[row]:
+                self.problems[self.count + row] = what
+            if what:
+                segmentations[row] = []
         outlines = [[] if isinstance(each, Rle) else each for each in segmentations]
         parts = [*chain.from_iterable(outlines)]
+        points = np.fromiter(chain.from_iterable(parts), np.float64)
         runs = [_pack(each) if isinstance(each, Rle) else b"" for each in segmentations]
-        self.writer.add("points", np.fromiter(chain.from_iterable(parts), np.float64).reshape(-1, 2))
+        self._write(points, np.array([len(part) // 2 for part in parts], np.int64), [*map(len, outlines)], runs)
+
+    def _write(self, points: Floats, sizes: Ints, counts: Sequence[int], runs: Sequence[bytes]) -> None:
+        """Points (2 K,), how many each outline has, how many outlines and which mask each object has."""
+        self.writer.add("points", points.reshape(-1, 2))
         self.writer.add("runs", np.frombuffer(b"".join(runs), np.uint8))
-        self._count("ends", (len(part) // 2 for part in parts))
-        self._count("objects", map(len, outlines))
-        self._count("masks", map(len, runs))
+        self._count("ends", sizes)
+        self._count("objects", np.array(counts, np.int64))
+        self._count("masks", np.array([*map(len, runs)], np.int64))
 
     def finding(self) -> Finding:
         """What was left out."""
         return Finding("unusable outline", np.array([*self.problems], np.int64), self.problems.__getitem__)
 
-    def _count(self, name: str, lengths: Iterable[int]) -> None:
-        ends = np.cumsum(np.fromiter(lengths, np.int64)) + self._lasts[name]
-        if len(ends):
+    def _count(self, name: str, lengths: Ints) -> None:
+        if len(lengths):
+            ends = np.cumsum(lengths) + self._lasts[name]
             self.writer.add(name, ends)
             self._lasts[name] = int(ends[-1])
-
-
-def _plain(segmentations: Sequence[Segmentation]) -> bool:
-    """Whether all are outlines, and nothing is wrong with any: :func:`problem` of many at once."""
-    if not all(segmentations) or any(isinstance(each, Rle) for each in segmentations):
-        return False
-    parts = [*chain.from_iterable(cast(Sequence[list[list[float]]], segmentations))]
-    lengths = [*map(len, parts)]
-    return (
-        min(lengths, default=6) >= 6
-        and not any(length % 2 for length in lengths)
-        and math.isfinite(sum(map(sum, parts)))
-    )
 
 
 def problem(segmentation: Segmentation, size: tuple[int, int]) -> str:

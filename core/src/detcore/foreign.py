@@ -32,6 +32,9 @@ Rule = tuple[str, str]
 Translate = Callable[["Foreign"], "Part | Mapping[str, Any] | None"]
 """A table of a type that we have a counterpart for -> our table; None: it has none."""
 
+NONE: Mapping[str, bool] = {"_none_": True}
+"""A value of our tables that is None; a key that is None is left out."""
+
 
 @attrs.frozen
 class Part:

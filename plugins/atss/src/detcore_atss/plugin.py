@@ -13,3 +13,9 @@ def detcore_components() -> list[Component]:
         Component("assigner", "ATSSAssigner", f"{module}:ATSSAssigner", "an IoU threshold for each object"),
         Component("head_network", "ATSSTowers", f"{module}:ATSSTowers", "two towers: class, deltas, centerness"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_atss.mmdet:TRANSLATIONS"}

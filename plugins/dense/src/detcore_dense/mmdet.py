@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detcore.foreign import Foreign, Part
+from detcore.foreign import NONE, Foreign, Part
 
 UNLIMITED = -1
 """What stands there for "no limit"."""
@@ -15,6 +15,11 @@ UNLIMITED = -1
 
 def _limit(value: Any) -> Any:
     return None if value == UNLIMITED else value
+
+
+def _count(value: Any) -> Any:
+    """As :func:`_limit`, of a key that has a limit here where nothing is said."""
+    return NONE if value == UNLIMITED else value
 
 
 def anchors(table: Foreign) -> Part:
@@ -108,11 +113,11 @@ def pseudo_sampler(table: Foreign) -> None:
 
 def nms_decoder(table: Foreign) -> Part:
     """``test_cfg`` of a dense head."""
-    limit, size = _limit(table.get("nms_pre", UNLIMITED)), table.get("min_bbox_size", 0)
+    size = table.get("min_bbox_size", 0)
     return table.into(
         "NMSDecoder",
-        **table.keep(score_threshold="score_thr"),
-        nms_pre=UNLIMITED if limit is None else limit,
+        score_threshold=table.get("score_thr", 0.0),
+        nms_pre=_count(table.get("nms_pre", UNLIMITED)),
         nms_iou=nms_iou(table.table("nms")),
         max_detections=table.get("max_per_img"),
         min_size=max(float(size), 0.0) or None,
@@ -172,7 +177,7 @@ def _rpn_settings(table: Foreign) -> dict[str, Any]:
     else:
         threshold, most = nms_iou(table.table("nms")), table.get("max_per_img")
     size = max(float(table.get("min_bbox_size", 0)), 0.0)
-    settings = {"nms_pre": _limit(table.get("nms_pre", UNLIMITED)), "nms_iou": threshold, "max_proposals": most}
+    settings = {"nms_pre": _count(table.get("nms_pre", UNLIMITED)), "nms_iou": threshold, "max_proposals": most}
     return settings | ({"min_size": size} if size else {})
 
 

@@ -14,3 +14,9 @@ def detcore_components() -> list[Component]:
         Component("assigner", "FCOSAssigner", f"{module}:FCOSAssigner", "points inside objects, by range of size"),
         Component("dense_loss", "FCOSLoss", f"{module}:FCOSLoss", "class, box weighted by centerness, centerness"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_fcos.mmdet:TRANSLATIONS"}

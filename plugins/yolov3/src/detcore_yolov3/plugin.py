@@ -17,3 +17,9 @@ def detcore_components() -> list[Component]:
         Component("dense_loss", "YOLOV3Loss", f"{module}:YOLOV3Loss", "classes, objectness, centre, size"),
         Component("decoder", "YOLOV3Decoder", f"{module}:YOLOV3Decoder", "objectness, then classes, NMS per class"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_yolov3.mmdet:TRANSLATIONS"}

@@ -17,3 +17,9 @@ def detcore_components() -> list[Component]:
         Component("dense_loss", "YOLOXLoss", f"{module}:YOLOXLoss", "class by IoU, box, objectness, late L1"),
         Component("decoder", "YOLOXDecoder", f"{module}:YOLOXDecoder", "class times objectness, best class, NMS"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_yolox.mmdet:TRANSLATIONS"}

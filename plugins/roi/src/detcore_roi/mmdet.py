@@ -60,9 +60,10 @@ def stage(extractor: Foreign, box: Foreign, train: Foreign, weight: float) -> di
     box.only(predict_box_type="box", custom_activation=None, init_cfg=None)
     train.only(pos_weight=-1, debug=False)
     levels, sampler = len(extractor.get("featmap_strides", [])), train.table("sampler")
-    loss_box = box.table("loss_bbox").get("type", LOSS_BOX["type"])
-    if bool(box.get("reg_decoded_bbox", False)) != (loss_box in IOU_LOSSES):
-        box.lose("reg_decoded_bbox", f"{loss_box} reads {'boxes' if loss_box in IOU_LOSSES else 'deltas'} here")
+    loss_box = box.part("loss_bbox", LOSS_BOX)
+    name, decoded = box.table("loss_bbox").get("type"), bool(box.get("reg_decoded_bbox", False))
+    if decoded != (name in IOU_LOSSES):
+        box.lose("reg_decoded_bbox", f"{name} reads {'boxes' if name in IOU_LOSSES else 'deltas'} here")
     given = sampler.get("type") != "PseudoSampler" and sampler.get("add_gt_as_proposals", True)
     table = {
         "type": "RoIStage",
@@ -72,7 +73,7 @@ def stage(extractor: Foreign, box: Foreign, train: Foreign, weight: float) -> di
         "assigner": train.part("assigner"),
         "sampler": train.part("sampler"),
         "loss_cls": box.part("loss_cls", LOSS_CLS),
-        "loss_box": box.part("loss_bbox", LOSS_BOX),
+        "loss_box": loss_box,
         "num_levels": None if levels == LEVELS else levels,
         "class_agnostic": box.get("reg_class_agnostic") or None,
         "add_ground_truth": None if given else False,

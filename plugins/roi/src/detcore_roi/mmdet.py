@@ -19,6 +19,7 @@ CODER = {"type": "DeltaXYWHBBoxCoder", "target_stds": [0.1, 0.1, 0.2, 0.2]}
 """What a box head reads boxes with where it does not say, there; in the same way its losses:"""
 LOSS_CLS = {"type": "CrossEntropyLoss"}
 LOSS_BOX = {"type": "SmoothL1Loss"}
+LOSS_MASK = {"type": "CrossEntropyLoss", "use_mask": True}
 
 IOU_LOSSES = ("IoULoss", "GIoULoss", "DIoULoss", "CIoULoss")
 """Losses that read boxes in pixels, which ``reg_decoded_bbox`` asks for there."""
@@ -83,8 +84,30 @@ def stage(extractor: Foreign, box: Foreign, train: Foreign, weight: float) -> di
 
 
 def branches(head: Foreign, stages: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What is predicted beside boxes. ``mask_head`` is handed the extractor, and its parts of train and test_cfg."""
-    return None
+    """What is predicted beside boxes: masks, of the only stage. ``train_cfg`` and ``test_cfg`` know their size, too."""
+    if "mask_head" not in head:
+        return None
+    if len(stages) > 1:
+        head.lose("mask_head", "only that of a RoI head of one stage has a counterpart")
+        return None
+    extractor = head.part("mask_roi_extractor")
+    if extractor is None:
+        head.lose("mask_roi_extractor", "masks have an extractor of their own here")
+        return None
+    mask = head.table("mask_head")
+    for train in head.tables("stages"):
+        train.only(mask_size=2 * extractor.table.get("roi_size", 7))
+    head.table("test_cfg").only(mask_thr_binary=0.5)
+    levels = len(head.table("mask_roi_extractor").get("featmap_strides", []))
+    table = {
+        "type": "MaskBranch",
+        "extractor": extractor,
+        "mask_head": mask.translated(),
+        "loss_mask": mask.part("loss_mask", LOSS_MASK),
+        "class_agnostic": mask.get("class_agnostic") or None,
+        "num_levels": None if levels == LEVELS else levels,
+    }
+    return {"mask": {key: value for key, value in table.items() if value is not None}}
 
 
 def decoder(head: Foreign) -> Part:
@@ -142,9 +165,27 @@ def plain_outputs(table: Foreign) -> None:
     table.only(with_cls=True, with_reg=True, cls_predictor_cfg=linear, reg_predictor_cfg=linear)
 
 
+# ---------------------------------------------------------------------------------------------------------- mask heads
+
+
+def fcn_mask_head(table: Foreign) -> Part:
+    """FCNMaskHead; its loss, and whether it knows classes, are for the branch to say."""
+    table.wired("in_channels", "num_classes", "roi_feat_size")
+    table.only(conv_kernel_size=3, conv_cfg=None, predictor_cfg={"type": "Conv"}, init_cfg=None)
+    table.only(upsample_cfg={"type": "deconv", "scale_factor": 2})
+    return table.into(
+        "FCNMaskHead",
+        (r"^convs\.(\d+)\.norm\.", r"convs.\1.gn." if table.table("norm_cfg").get("type") == "GN" else r"convs.\1.bn."),
+        (r"^logits\.", "conv_logits."),
+        **table.keep(num_convs="num_convs", conv_channels="conv_out_channels"),
+        norm=table.part("norm_cfg"),
+    )
+
+
 TRANSLATIONS = {
     "StandardRoIHead": standard,
     "CascadeRoIHead": cascade,
     "SingleRoIExtractor": single_level,
     "Shared2FCBBoxHead": shared_2fc,
+    "FCNMaskHead": fcn_mask_head,
 }

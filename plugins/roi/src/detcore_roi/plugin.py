@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from detcore import Component, hookimpl
+from detcore import Component, Kind, hookimpl
 
 
 @hookimpl
-def detcore_components() -> list[Component]:
+def detcore_components() -> list[Component | Kind]:
     """The parts of a second stage, by name."""
     return [
         Component("roi_extractor", "SingleLevelRoIExtractor", "detcore_roi.extractor:SingleLevelRoIExtractor"),
         Component("box_head", "Shared2FCBoxHead", "detcore_roi.box_head:Shared2FCBoxHead"),
+        Component("roi_branch", "MaskBranch", "detcore_roi.mask:MaskBranch", "A mask for each detection"),
+        Kind("mask_head", "detcore_roi.mask:MaskHead", summary="the mask of a region, for each class"),
+        Component("mask_head", "FCNMaskHead", "detcore_roi.mask:FCNMaskHead"),
         Component("roi_decoder", "RoINMSDecoder", "detcore_roi.decoder:RoINMSDecoder"),
     ]
 

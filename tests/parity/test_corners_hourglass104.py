@@ -93,12 +93,24 @@ def test_three_steps_are_those_of_the_reference(corners: Corners) -> None:
     first.check_curve(corners.detector.train(), case.batch())
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_detections_of_constructed_maps_are_those_of_the_reference(name: str, tmp_path: Path) -> None:
+def check_decoding(name: str, folder: Path, **nms: float) -> None:
+    """The head alone, on constructed maps, by the decode case's ``test_cfg`` with ``nms`` changed."""
     decode, whole = golden.load(f"decode_{name}"), golden.load(name)
-    model = {**whole.info["model"], "backbone": SMALL, "test_cfg": decode.info}
-    detector, _ = attrs.evolve(decode, info={"model": model}).translated(tmp_path)
+    test = {**decode.info, "nms": {**decode.info["nms"], **nms}}
+    model = {**whole.info["model"], "backbone": SMALL, "test_cfg": test}
+    detector, _ = attrs.evolve(decode, info={"model": model}).translated(folder)
     _, pair, kinds = KINDS[name]
     maps = [stacks[-1] for stacks in decode.given()]
     given = pair(kinds(*maps[::2]), kinds(*maps[1::2]))
     decode.check_detections(detector.head.detections([given], decode.batch()))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_detections_of_constructed_maps_are_those_of_the_reference(name: str, tmp_path: Path) -> None:
+    check_decoding(name, tmp_path)
+
+
+def test_the_case_would_notice_another_soft_nms(tmp_path: Path) -> None:
+    """A deliberate fault, so that the tests above are known to look."""
+    with pytest.raises(AssertionError, match="has no partner"):
+        check_decoding("cornernet_hourglass104", tmp_path, sigma=0.3)

@@ -74,8 +74,10 @@ class Result:
         """(D, H, W) bool, as large as the image; None where the detector finds none."""
         if self.found.masks is None:
             return None
-        pasted = [paste(mask, box, self.size) for mask, box in zip(self.found.masks.float(), self.boxes, strict=True)]
-        return torch.stack(pasted) if pasted else torch.zeros(0, *self.size, dtype=torch.bool)
+        bitmaps = torch.zeros(len(self), *self.size, dtype=torch.bool)
+        for bitmap, mask, box in zip(bitmaps, self.found.masks.float(), self.boxes, strict=True):
+            bitmap |= paste(mask, box, self.size)
+        return bitmaps
 
     def above(self, score: float) -> Result:
         """What has at least this score."""

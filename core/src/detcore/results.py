@@ -10,7 +10,7 @@ import torch
 
 from detcore.errors import DataError
 from detcore.interfaces import Dataset
-from detcore.masks import encode, paste
+from detcore.masks import cut, encode
 from detcore.structures import Detections
 
 Row = dict[str, Any]
@@ -58,7 +58,8 @@ def to_rows(
     ]
     if found.masks is not None and size is not None:
         for row, mask, box in zip(rows, found.masks.detach().float().cpu(), corners.float(), strict=True):
-            row["segmentation"] = encode(paste(mask, box, size))
+            part, corner = cut(mask, box, size)
+            row["segmentation"] = encode(part, size, corner)
     return rows
 
 

@@ -21,7 +21,9 @@ def resnet(backbone: Foreign) -> Part:
             if name in keys:
                 keys[name] = [*keys[name], *[1] * (4 - stages)]
     conv = backbone.part("conv_cfg")
-    return backbone.into("ResNet", **keys, norm=_norm(backbone), conv=conv, **_deformable(backbone))
+    grouped = backbone.table("norm_cfg").get("type") == "GN"
+    rules = [(r"\bbn(\d)\b", r"gn\1")] if grouped else []
+    return backbone.into("ResNet", *rules, **keys, norm=_norm(backbone), conv=conv, **_deformable(backbone))
 
 
 def resnext(backbone: Foreign) -> Part:

@@ -97,6 +97,12 @@ def test_keys_that_are_handed_down_are_listed_where_they_stand() -> None:
     ]
 
 
+def test_a_default_counts_also_where_the_table_was_looked_for_before() -> None:
+    table = Foreign({}, "model", Log(TRANSLATIONS))
+    assert table.table("neck").get("type") is None
+    assert table.part("neck", {"type": "T", "num_convs": 3}).plain == {"type": "Tower", "depth": 3}
+
+
 def test_the_innermost_part_names_a_tensor() -> None:
     part, _, _ = read(head=HEAD)
     whole = Part({"type": "Detector", "head": part, "neck": [Part({}, "neck.0")]}, "")

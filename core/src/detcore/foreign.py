@@ -199,6 +199,7 @@ class Foreign:
             if default is None:
                 return None
             self.values[key] = default
+            self._tables.pop(key, None)
         return self.table(key).translated(name, **given)
 
     def translated(self, name: str = "", **given: Any) -> Any:

@@ -24,6 +24,7 @@ from detcore.interfaces import (
     PriorsPerCell,
     Strides,
 )
+from detcore.polygons import PolygonPoints
 from detcore.structures import Batch, Detections, Losses
 from detcore.testing import (
     ConformanceError,
@@ -633,7 +634,7 @@ class Images:
             "area": torch.ones(count),
             "iscrowd": torch.zeros(count, dtype=torch.int64),
             "masks": tv_tensors.Mask(torch.zeros(count, 30, 40, dtype=torch.uint8)),
-            "polygons": tv_tensors.KeyPoints(torch.ones(3 * count, 2), canvas_size=(30, 40)),
+            "polygons": PolygonPoints(torch.ones(3 * count, 2), canvas_size=(30, 40)),
             "offsets": torch.arange(count + 1) * 3,
             "owner": torch.arange(count),
             **{key: change for key, change in self.changes.items() if key != "image"},
@@ -668,10 +669,12 @@ SAMPLES = [
     ({**boxes_of([1, 1, 9, 9]), "area": torch.ones(2)}, r"1 boxes, but 2 rows of area"),
     ({"image_id": torch.tensor(3)}, r"image_id must be int or str, found Tensor"),
     ({"masks": tv_tensors.Mask(torch.zeros(0, 30, 41))}, r"masks must be \(0, 30, 40\), found \(0, 30, 41\)"),
+    ({"polygons": tv_tensors.KeyPoints(torch.ones(0, 2), canvas_size=(30, 40))},
+     r"polygons must be PolygonPoints, found KeyPoints"),
     ({"owner": None}, r"polygons come with offsets and owner"),
     ({"offsets": torch.tensor([0, 3])}, r"offsets must rise from 0 to the 0 points, one more than outlines"),
     (
-        {**boxes_of([1, 1, 9, 9]), "polygons": tv_tensors.KeyPoints(torch.ones(3, 2), canvas_size=(30, 40)),
+        {**boxes_of([1, 1, 9, 9]), "polygons": PolygonPoints(torch.ones(3, 2), canvas_size=(30, 40)),
          "offsets": torch.tensor([0, 3]), "owner": torch.tensor([1])},
         r"an outline is of an object that is not there",
     ),

@@ -32,6 +32,7 @@ from detcore.build import broken_promise, flowing
 from detcore.data import sample_problem, seeded
 from detcore.errors import ConfigError
 from detcore.interfaces import Backbone, BoxHead, Dataset, DenseHead, Evaluator, Flow, Loss, Neck
+from detcore.polygons import PolygonPoints
 from detcore.signature import Parameter, read
 from detcore.structures import BACKGROUND, Batch, Detections, Targets, total_loss
 
@@ -467,7 +468,7 @@ def _sample_problem(sample: Any, classes: int) -> str:
         return "it must be a tuple (image, target) with a dict as target"
     image, target = sample
     kinds = {"boxes": tv_tensors.BoundingBoxes, "labels": Tensor, "image_id": (int, str)}
-    for key, kind in {**kinds, "masks": tv_tensors.Mask, "polygons": tv_tensors.KeyPoints}.items():
+    for key, kind in {**kinds, "masks": tv_tensors.Mask, "polygons": PolygonPoints}.items():
         if key not in target and key in kinds:
             return f"the target has no {key}"
         if key in target and not isinstance(target[key], kind):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from detcore.errors import DataError
 from detcore.interfaces import Dataset
+from detcore.polygons import PolygonPoints
 from detcore.report import summarize
 from detcore_coco.dataset import CocoDataset
 from PIL import Image
@@ -384,7 +385,7 @@ def test_polygons_are_flat_points_with_their_owners(case):
     outline(case, third=[[5.0, 6, 9, 6, 9, 9], [1.0, 1, 2, 1, 2, 2, 1, 2]])
     dataset = case.dataset(segmentation="polygons")
     target = dataset[1][1]
-    assert isinstance(target["polygons"], tv_tensors.KeyPoints)
+    assert isinstance(target["polygons"], PolygonPoints)
     assert target["polygons"].shape == (11, 2)
     assert target["polygons"][:2].tolist() == [[2, 3], [12, 3]]
     assert target["offsets"].tolist() == [0, 4, 7, 11]

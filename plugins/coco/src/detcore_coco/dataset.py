@@ -14,6 +14,7 @@ import torch
 from detcore.errors import DataError, did_you_mean
 from detcore.images import read_sized_image
 from detcore.interfaces import ClassNames
+from detcore.polygons import PolygonPoints
 from detcore.report import Finding, Flaw, settle, summarize
 from torch import Tensor
 from torchvision import tv_tensors
@@ -30,7 +31,7 @@ class CocoDataset:
 
     ``dataset[i]`` is ``(tv_tensors.Image uint8 (3, H, W), target)``; the target has ``boxes`` (G, 4) XYXY float32,
     ``labels`` (G,) int64 from 0, ``image_id`` (COCO's own), ``iscrowd`` (G,) int64, ``area`` (G,) float32. With
-    ``segmentation="polygons"`` also ``polygons``, a ``tv_tensors.KeyPoints`` (K, 2) of all outlines' points, with
+    ``segmentation="polygons"`` also ``polygons``, :class:`detcore.polygons.PolygonPoints` (K, 2) of all outlines, with
     ``offsets`` (M + 1,) where each outline begins and ``owner`` (M,) the row it belongs to; crowds have none. With
     ``segmentation="masks"`` a ``tv_tensors.Mask`` (G, H, W) uint8.
 
@@ -171,7 +172,7 @@ class CocoDataset:
         outlines = [(owner, points) for owner, row in enumerate(rows) for points in found.polygons(row)]
         points = np.concatenate([np.zeros((0, 2)), *(points for _, points in outlines)]).astype(np.float32)
         return {
-            "polygons": tv_tensors.KeyPoints(torch.from_numpy(points), canvas_size=size),
+            "polygons": PolygonPoints(torch.from_numpy(points), canvas_size=size),
             "offsets": torch.tensor([0, *(len(points) for _, points in outlines)]).cumsum(0),
             "owner": torch.tensor([owner for owner, _ in outlines], dtype=torch.int64),
         }

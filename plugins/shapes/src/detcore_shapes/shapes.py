@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from detcore.errors import ConfigError, did_you_mean
 from detcore.interfaces import ClassNames
+from detcore.polygons import PolygonPoints
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision import tv_tensors
@@ -238,7 +239,7 @@ class ShapesDataset:
 
     ``dataset[i]`` is ``(tv_tensors.Image uint8 (3, H, W), target)``; the target has ``boxes`` (G, 4) XYXY float32,
     ``labels`` (G,) int64, ``image_id`` (the index), ``iscrowd`` (G,) int64 zeros, ``area`` (G,) float32 (pixels inside
-    the outline). On request ``polygons``, a ``tv_tensors.KeyPoints`` (K, 2) of all outlines' points, with ``offsets``
+    the outline). On request ``polygons``, the ``PolygonPoints`` (K, 2) of all outlines, with ``offsets``
     (G + 1,) where each begins and ``owner`` (G,), the row it belongs to; ``masks``, a ``tv_tensors.Mask`` (G, H, W).
 
     Args:
@@ -381,7 +382,7 @@ class ShapesDataset:
 def _polygons(shapes: Sequence[Shape], size: tuple[int, int]) -> dict[str, Tensor]:
     points = np.concatenate([np.zeros((0, 2), np.float32), *(shape.points for shape in shapes)])
     return {
-        "polygons": tv_tensors.KeyPoints(torch.from_numpy(points), canvas_size=size),
+        "polygons": PolygonPoints(torch.from_numpy(points), canvas_size=size),
         "offsets": torch.tensor([0, *(len(shape.points) for shape in shapes)]).cumsum(0),
         "owner": torch.arange(len(shapes)),
     }

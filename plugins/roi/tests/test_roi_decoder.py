@@ -58,6 +58,14 @@ def test_boxes_are_clipped_to_height_and_width_before_suppression() -> None:
     assert found.boxes.tolist() == [[0.0, 0.0, 5.0, 5.0], [70.0, 45.0, 80.0, 50.0]]
 
 
+def test_boxes_that_are_too_small_when_clipped_go_before_suppression() -> None:
+    boxes = [[10.0, 0.0, 10.01, 40.0], [79.0, 0.0, 99.0, 20.0], [10.0, 0.0, 11.5, 40.0], [90.0, 0.0, 99.0, 20.0]]
+    scores = [[0.9], [0.8], [0.7], [0.6]]
+    assert rows(decode(boxes, scores, min_size=1.0)) == [(10, 0.7, 0)]
+    assert rows(decode(boxes, scores, min_size=0.0)) == [(10, 0.9, 0), (79, 0.8, 0), (10, 0.7, 0)]
+    assert len(decode(boxes, scores)) == 4
+
+
 def test_of_equal_scores_the_first_region_then_the_first_class_wins() -> None:
     boxes = [square(0), square(2), square(40), square(60)]
     scores = [[0.5, 0.0], [0.5, 0.0], [0.5, 0.5], [0.5, 0.0]]

@@ -42,10 +42,13 @@ def bilinear(plane: Tensor, y: float, x: float) -> float:
     return upper * (1 - down) + lower * down
 
 
-def cut_out(plane: Tensor, box: list[float], stride: int, size: int, samples: int = 0) -> list[list[float]]:
+def cut_out(
+    plane: Tensor, box: list[float], stride: int, size: int, samples: int = 0, aligned: bool = True
+) -> list[list[float]]:
     """RoIAlign of one plane and box, bin by bin and point by point."""
-    left, top, right, bottom = (side / stride - 0.5 for side in box)
-    height, width = (bottom - top) / size, (right - left) / size
+    left, top, right, bottom = (side / stride - 0.5 * aligned for side in box)
+    least = 0.0 if aligned else 1.0
+    height, width = max(bottom - top, least) / size, max(right - left, least) / size
     rows, columns = samples or math.ceil(height), samples or math.ceil(width)
     found = []
     for row in range(size):
@@ -71,16 +74,18 @@ side = st.floats(0, 300)
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 1), corner, corner, side, side), min_size=1, max_size=3), st.sampled_from([0, 2])
+    st.lists(st.tuples(st.integers(0, 1), corner, corner, side, side), min_size=1, max_size=3),
+    st.sampled_from([0, 2]),
+    st.booleans(),
 )
-def test_equals_a_plain_loop(boxes: list[tuple[int, float, float, float, float]], samples: int) -> None:
+def test_equals_a_plain_loop(boxes: list[tuple[int, float, float, float, float]], samples: int, aligned: bool) -> None:
     rois = torch.tensor([[image, x, y, x + w, y + h] for image, x, y, w, h in boxes], dtype=torch.float64)
     maps = pyramid()
-    found = extractor(roi_size=3, sampling_ratio=samples)(maps, rois)
+    found = extractor(roi_size=3, sampling_ratio=samples, aligned=aligned)(maps, rois)
     for row, (image, *_) in enumerate(boxes):
         box = rois[row, 1:].tolist()
         level = level_of(box, 4)
-        wanted = [cut_out(maps[level][image, c], box, STRIDES[level], 3, samples) for c in range(2)]
+        wanted = [cut_out(maps[level][image, c], box, STRIDES[level], 3, samples, aligned) for c in range(2)]
         torch.testing.assert_close(found[row], torch.tensor(wanted, dtype=torch.float64), rtol=1e-6, atol=1e-6)
 
 

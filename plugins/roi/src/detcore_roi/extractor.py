@@ -47,6 +47,8 @@ class SingleLevelRoIExtractor(RoIExtractor):
         roi_size: S, side of what is cut out.
         finest_scale: Regions of up to twice this side, input pixels, are cut from the shallowest level.
         sampling_ratio: Points per side of a bin; 0: one per cell that the bin covers.
+        aligned: Values of a map lie in the middle of their cells; else in the upper left corner, and regions are at
+            least one cell wide and high (RoIAlign as it was at first; torchvision's detectors).
 
     Raises:
         ConfigError: No level, a size that is not positive, or (when called) more or fewer maps than strides.
@@ -60,6 +62,7 @@ class SingleLevelRoIExtractor(RoIExtractor):
         roi_size: int = 7,
         finest_scale: float = 56.0,
         sampling_ratio: int = 0,
+        aligned: bool = True,
     ) -> None:
         super().__init__()
         if not strides:
@@ -72,6 +75,7 @@ class SingleLevelRoIExtractor(RoIExtractor):
         self.roi_size = roi_size
         self.finest_scale = finest_scale
         self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
 
     def forward(self, features: Features, rois: Tensor, scale: float = 1.0) -> Tensor:
         """L maps (B, C, H_l, W_l) and RoIs (R, 5) -> (R, C, S, S)."""
@@ -89,5 +93,5 @@ class SingleLevelRoIExtractor(RoIExtractor):
 
     def _align(self, maps: Tensor, rois: Tensor, scale: float) -> Tensor:
         """In the precision of the regions: half a pixel matters."""
-        cut: Tensor = roi_align(maps.to(rois.dtype), rois, self.roi_size, scale, self.sampling_ratio, aligned=True)
+        cut: Tensor = roi_align(maps.to(rois.dtype), rois, self.roi_size, scale, self.sampling_ratio, self.aligned)
         return cut.to(maps.dtype)

@@ -433,6 +433,15 @@ class Evaluator(ABC):
     def update(self, detections: Sequence[Detections], ids: Sequence[int | str]) -> None:
         """Take the detections of some images, in original pixels."""
 
+    def update_rows(self, rows: Sequence[Mapping[str, Any]], where: str) -> bool:
+        """Take all rows of COCO's results JSON as they are, masks included; False: it wants :meth:`update` instead.
+
+        Args:
+            rows: Of the dataset's images and categories.
+            where: The file, for messages.
+        """
+        return False
+
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """All metrics by name, the main one first; what is higher-is-better is a fraction, 0 without any detection."""

@@ -78,7 +78,8 @@ def score_file(settings: ValSettings, file: Path) -> Evaluation:
     rows, ids = _read(file), image_ids(dataset)
     found = from_rows(rows, ids, category_ids(dataset), str(file))
     evaluator = settings.evaluator(dataset)
-    evaluator.update([*found.values()], [*found])
+    if not evaluator.update_rows(rows, str(file)):
+        evaluator.update([*found.values()], [*found])
     return Evaluation(evaluator.compute(), rows, dict(enumerate(found[id_] for id_ in ids)), dataset)
 
 

@@ -275,6 +275,42 @@ def test_wrong_arguments_and_data_are_named():
         CocoEvaluator(Crowded(), metrics=["segm"]).update([found], [10])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_of_a_file_score_what_their_detections_did(engine):
+    dataset = Crowded()
+    first, again = (CocoEvaluator(dataset, engine=engine, metrics=["bbox", "segm"]) for _ in range(2))
+    found = [detections(dataset.annotations(index), masks=True) for index in range(3)]
+    found[1].boxes[:, 2:] -= 3
+    first.update(found, [10, 11, 12])
+    rows = json.loads(json.dumps(first.results()))
+    assert again.update_rows(rows, "r.json")
+    assert again.compute() == first.compute()
+    assert again.results() == rows
+    assert not CocoEvaluator(dataset, engine=engine).update_rows(rows, "r.json")  # boxes come as detections
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (
+            None,
+            r'has no mask as run lengths\. Masks are {"size": \[height, width\], "counts": text}; or leave out "segm"',
+        ),
+        ([[0, 0, 9, 0, 9, 9]], "has no mask as run lengths"),
+        ({"size": [240, 320], "counts": [3, 4]}, "has no mask as run lengths"),
+        (
+            {"size": [320, 240], "counts": "0"},
+            r"the mask is for an image of \[height, width\] \[320, 240\], this one has",
+        ),
+    ],
+)
+def test_rows_without_a_mask_of_their_image_are_named(mask, message):
+    row = {"image_id": 11, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5, "segmentation": mask}
+    good = {**row, "segmentation": {"size": [240, 320], "counts": "PdT2"}}
+    with pytest.raises(DataError, match=rf"^r\.json: \[1\]: {message}"):
+        CocoEvaluator(Crowded(), metrics=["segm"]).update_rows([good, row], "r.json")
+
+
 def test_two_images_with_one_id_are_named():
     class Twins(Boxes):
         def annotations(self, index):

@@ -71,6 +71,28 @@ class CocoEvaluator(Evaluator):
             size = self.truth.sizes[id_] if "segm" in self.metrics else None
             self._rows[id_] = to_rows(found, id_, self.truth.category_ids, size)
 
+    def update_rows(self, rows: Sequence[Mapping[str, Any]], where: str) -> bool:
+        """Take rows with masks, where masks are evaluated; see :class:`detcore.interfaces.Evaluator`.
+
+        Raises:
+            DataError: A row has no mask, or that of an image of another size.
+        """
+        if "segm" not in self.metrics:
+            return False
+        for number, row in enumerate(rows):
+            height, width = self.truth.sizes[row["image_id"]]
+            mask = row.get("segmentation")
+            if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
+                fix = 'Masks are {"size": [height, width], "counts": text}; or leave out "segm".'
+                raise DataError(f"{where}: [{number}]", "has no mask as run lengths", fix)
+            if mask.get("size") != [height, width]:
+                found = (
+                    f"the mask is for an image of [height, width] {mask.get('size')}, this one has {[height, width]}"
+                )
+                raise DataError(f"{where}: [{number}]", found)
+            self._rows.setdefault(row["image_id"], []).append({**row})
+        return True
+
     def results(self) -> list[Row]:
         """All detections as COCO's results JSON has them, with the dataset's image ids and COCO's category ids."""
         return [row for rows in self._rows.values() for row in rows]

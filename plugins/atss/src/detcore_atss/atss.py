@@ -28,12 +28,13 @@ from detcore.interfaces import (
 from detcore.layers import GN, ConvNormAct
 from detcore.structures import BACKGROUND, IGNORED, Batch, Matches, Predictions, Priors, Regions
 from detcore_dense.boxes import full_precision, pairwise_iou
+from detcore_dense.parts import parts
 from torch import Tensor, nn
 
 INSIDE = 0.01
 """Pixels: the centre of a positive anchor is farther than this from each side of its object."""
 PAIRS_AT_ONCE = 2**23
-"""How many pairs of anchor and object the assigner looks at together; each takes some 20 bytes."""
+"""About how many pairs of anchor and object the assigner looks at together at most; each takes some 20 bytes."""
 
 
 # --------------------------------------------------------------------------------------------------------- assignment
@@ -84,14 +85,12 @@ class ATSSAssigner(Assigner):
         """(B, G, K) indices of the anchors nearest to each object, level by level; among them some that are not valid
         where a level has too few."""
         centres, wanted = _centres(anchors), _centres(objects)
-        step = max(1, PAIRS_AT_ONCE // priors.valid.numel())
         found = []
-        for first in range(0, wanted.shape[1], step):
-            some = wanted[:, first : first + step]
+        for some in parts(wanted.shape[1], priors.valid.numel(), wanted.shape[1], PAIRS_AT_ONCE):
             start, levels = 0, []
             for size in priors.per_level:
                 level = slice(start, start + size)
-                distance = torch.linalg.vector_norm(centres[:, None, level] - some[:, :, None], dim=-1)
+                distance = torch.linalg.vector_norm(centres[:, None, level] - wanted[:, some, None], dim=-1)
                 distance = torch.where(priors.valid[:, None, level], distance, math.inf)
                 levels.append(distance.topk(min(self.topk, size), largest=False).indices + start)
                 start += size

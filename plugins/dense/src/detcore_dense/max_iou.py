@@ -12,6 +12,7 @@ from detcore.structures import BACKGROUND, IGNORED, Batch, Matches, Predictions,
 from torch import Tensor
 
 from detcore_dense.boxes import areas, full_precision, pairwise_intersection, pairwise_iou
+from detcore_dense.parts import parts
 
 
 @attrs.define(eq=False)  # not frozen: torch.compile cannot trace such a constructor
@@ -47,7 +48,8 @@ class MaxIoUAssigner(Assigner):
         ignore_iof: Priors of whose area more than this share lies in a crowd region are ignored; None: crowds do
             not matter.
         ignore_wrt_candidates: The share is of the prior's area, else of the region's.
-        max_pairs: At most so many pairs of prior and object at a time (memory: about 24 bytes a pair).
+        max_pairs: At most so many pairs of prior and object at a time (memory: about 24 bytes a pair); those of all
+            priors with some 8 objects at most, where these are many.
 
     Raises:
         ConfigError: ``neg_iou`` is neither one nor two numbers in order, or reaches over ``pos_iou``; or that is not
@@ -103,12 +105,12 @@ class MaxIoUAssigner(Assigner):
 
     def _best(self, boxes: Tensor, usable: Tensor, truth: Targets) -> _Best:
         prior_iou, prior_object, object_iou, object_prior = [], [], [], []
-        for start, overlaps in self._overlaps(boxes, usable, truth):
+        for some, overlaps in self._overlaps(boxes, usable, truth):
             of_prior, of_object = overlaps.max(2), overlaps.max(1)
             prior_iou.append(of_prior.values.clamp(min=0))
             prior_object.append(of_prior.indices)
             object_iou.append(of_object.values)
-            object_prior.append(of_object.indices + start)
+            object_prior.append(of_object.indices + some.start)
         best_iou, chunk = torch.stack(object_iou).max(0)
         best_prior = torch.stack(object_prior).gather(0, chunk[None])[0]
         return _Best(torch.cat(prior_iou, 1), torch.cat(prior_object, 1), best_iou, best_prior)
@@ -119,35 +121,34 @@ class MaxIoUAssigner(Assigner):
         taking = (best.object_iou >= self.min_pos_iou) & (best.object_iou > 0)
         number = torch.where(taking, number, 0)
         taken = []
-        for start, overlaps in self._overlaps(boxes, usable, truth):
+        for some, overlaps in self._overlaps(boxes, usable, truth):
             if self.gt_max_assign_all:
                 reached = overlaps == best.object_iou[:, None]
             else:
-                prior = torch.arange(start, start + overlaps.shape[1], device=index.device)
+                prior = torch.arange(some.start, some.stop, device=index.device)
                 reached = prior[None, :, None] == best.object_prior[:, None]
             taken.append((reached * number[:, None]).amax(2))
         last = torch.cat(taken, 1)
         return torch.where(last > 0, last - 1, index)
 
-    def _overlaps(self, boxes: Tensor, usable: Tensor, truth: Targets) -> Iterator[tuple[int, Tensor]]:
+    def _overlaps(self, boxes: Tensor, usable: Tensor, truth: Targets) -> Iterator[tuple[slice, Tensor]]:
         """IoU (B, p, G) of some priors at a time; -1 where the prior is not usable or the object is padding."""
-        for start, end in self._chunks(boxes, truth.boxes):
-            overlaps = pairwise_iou(boxes[:, start:end], full_precision(truth.boxes))
-            counts = usable[:, start:end, None] & truth.valid[:, None]
-            yield start, torch.where(counts, overlaps, -1)
+        for some in self._parts(boxes, truth):
+            overlaps = pairwise_iou(boxes[:, some], full_precision(truth.boxes))
+            counts = usable[:, some, None] & truth.valid[:, None]
+            yield some, torch.where(counts, overlaps, -1)
 
     def _in_crowd(self, boxes: Tensor, truth: Targets) -> Tensor:
         """(B, P) bool."""
         if self.ignore_iof is None:
             return torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
         shares = []
-        for start, end in self._chunks(boxes, truth.boxes):
-            some = boxes[:, start:end]
-            inside = pairwise_intersection(some, full_precision(truth.boxes))
-            whole = areas(some)[:, :, None] if self.ignore_wrt_candidates else areas(truth.boxes)[:, None]
+        for some in self._parts(boxes, truth):
+            inside = pairwise_intersection(boxes[:, some], full_precision(truth.boxes))
+            whole = areas(boxes[:, some])[:, :, None] if self.ignore_wrt_candidates else areas(truth.boxes)[:, None]
             shares.append((inside / whole.clamp(min=1e-6) * truth.crowd[:, None]).amax(2))
         return torch.cat(shares, 1) > self.ignore_iof
 
-    def _chunks(self, boxes: Tensor, objects: Tensor) -> list[tuple[int, int]]:
-        size = max(1, self.max_pairs // (objects.shape[0] * objects.shape[1]))
-        return [(start, start + size) for start in range(0, boxes.shape[1], size)]
+    def _parts(self, boxes: Tensor, truth: Targets) -> list[slice]:
+        images, priors = boxes.shape[:2]
+        return parts(priors, images * priors, truth.boxes.shape[1], self.max_pairs)

@@ -29,13 +29,14 @@ from detcore.interfaces import (
     Strides,
 )
 from detcore.layers import GN, ConvNormAct
-from detcore.structures import IGNORED, Batch, Losses, Matches, Predictions, Priors
+from detcore.structures import BACKGROUND, IGNORED, Batch, Losses, Matches, Predictions, Priors
+from detcore_dense.parts import parts
 from torch import Tensor, nn
 
 RANGES = ((-1.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, math.inf))
 """Section 3.2, m_2 to m_7: the longest distance to a side, in pixels, that each level answers for."""
 PAIRS_AT_ONCE = 2**23
-"""How many pairs of point and object the assigner looks at together; each takes some 60 bytes."""
+"""About how many pairs of point and object the assigner looks at together at most; each takes some 60 bytes."""
 
 
 # --------------------------------------------------------------------------------------------------------- the network
@@ -173,21 +174,19 @@ class FCOSAssigner(Assigner):
         priors, truth = predictions.priors, batch.truth
         points, (low, high) = centres(priors), self._ranges(priors)
         images, objects = truth.valid.shape
-        index = points.new_full((images, len(points)), -1, dtype=torch.int64)
-        smallest = points.new_full((images, len(points)), math.inf)
-        step = max(1, PAIRS_AT_ONCE // max(1, index.numel()))
-        for start in range(0, objects, step):
-            boxes, valid = truth.boxes[:, start : start + step], truth.valid[:, start : start + step]
-            size = distances(points[:, None], boxes[:, None]).amax(-1)
-            answers = self._inside(points, priors.stride, boxes) & (size >= low) & (size <= high) & valid[:, None]
-            area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
-            area = torch.where(answers, area[:, None], math.inf)
-            least = area.amin(-1)
-            which = torch.arange(start, start + boxes.shape[1], device=index.device)
-            first = torch.where(area == least[..., None], which, objects).amin(-1)
-            index = torch.where(least < smallest, first, index)
-            smallest = torch.minimum(least, smallest)
-        return Matches(index)
+        if objects == 0:
+            return Matches(truth.labels.new_full((images, len(points)), BACKGROUND))
+        area = (truth.boxes[..., 2:] - truth.boxes[..., :2]).prod(-1)[:, None]
+        which = torch.arange(objects, device=points.device)
+        index = []
+        for some in parts(len(points), images * len(points), objects, PAIRS_AT_ONCE):
+            size = distances(points[some, None], truth.boxes[:, None]).amax(-1)
+            answers = self._inside(points[some], priors.stride[some], truth.boxes) & truth.valid[:, None]
+            candidate = torch.where(answers & (size >= low[some]) & (size <= high[some]), area, math.inf)
+            least = candidate.amin(-1, keepdim=True)
+            first = torch.where(candidate == least, which, objects).amin(-1)
+            index.append(torch.where(least[..., 0] < math.inf, first, BACKGROUND))
+        return Matches(torch.cat(index, 1))
 
     def _ranges(self, priors: Priors) -> tuple[Tensor, Tensor]:
         """The least and the largest size (P, 1) that each point answers for."""

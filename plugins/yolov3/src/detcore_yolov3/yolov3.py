@@ -49,6 +49,7 @@ from detcore_dense.boxes import full_precision, larger_than, pairwise_iou
 from detcore_dense.decoders import Overrides, best_per_level, nms, overridden, suppression_places
 from detcore_dense.grid import grid, map_sizes
 from detcore_dense.loss import aligned_boxes
+from detcore_dense.parts import parts
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -61,7 +62,7 @@ BASE_SIZES = (
 )
 """Widths and heights of the paper's anchors on strides 8, 16 and 32: clusters of COCO's boxes."""
 PAIRS_AT_ONCE = 2**23
-"""How many pairs of prior and object the assigner looks at together; each takes some 40 bytes."""
+"""About how many pairs of prior and object the assigner looks at together at most; each takes some 40 bytes."""
 
 NormFactory = Factory[Norm] | Callable[[int], nn.Module]
 ActFactory = Factory[Activation] | Callable[[], nn.Module]
@@ -338,9 +339,7 @@ def _overlaps(priors: Priors, truth: Targets) -> Iterator[tuple[Tensor, Tensor]]
     """IoU (B, p, G) of some priors at a time, -1 where there is no object; the same, -1 for cells without a centre."""
     objects = full_precision(truth.boxes)
     centre, middle = _centre_size(objects)[0][:, None], _centre_size(priors.boxes)[0]
-    step = max(1, PAIRS_AT_ONCE // (objects.shape[0] * objects.shape[1]))
-    for start in range(0, len(middle), step):
-        some = slice(start, start + step)
+    for some in parts(len(middle), len(objects) * len(middle), objects.shape[1], PAIRS_AT_ONCE):
         overlaps = torch.where(truth.valid[:, None], pairwise_iou(priors.boxes[some], objects), -1)
         stride = priors.stride[some, None, None]
         here = (centre / stride).floor() == (middle[some, None] / stride).floor()

@@ -8,7 +8,7 @@ backbone, CSPDarknet, is a plugin of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import attrs
@@ -47,6 +47,7 @@ from detcore.structures import (
 from detcore_csp_darknet.csp_darknet import YOLO_BN, Blocks, CSPLayer
 from detcore_dense.boxes import full_precision, pairwise_iou
 from detcore_dense.decoders import Overrides, nms, overridden, suppression_places
+from detcore_dense.parts import parts
 from detcore_dense.points import Points
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,7 +55,7 @@ from torch.nn import functional as F
 OBJECTNESS = "objectness"
 """Name of the raw output that says whether there is an object."""
 PAIRS_AT_ONCE = 2**23
-"""How many pairs of prior and object the assigner looks at together; each takes some 60 bytes."""
+"""About how many pairs of prior and object the assigner looks at together at most; each takes some 60 bytes."""
 
 
 # ----------------------------------------------------------------------------------------------------------- the neck
@@ -387,11 +388,10 @@ def _class_costs(scores: Tensor) -> Tensor:
     return yes + (no.sum(-1, keepdim=True) - no)
 
 
-def _slices(usable: Tensor, truth: Targets) -> Iterator[slice]:
+def _slices(usable: Tensor, truth: Targets) -> list[slice]:
     """Objects, as many at a time as fit into memory with all priors."""
     objects = truth.valid.shape[1]
-    step = max(1, PAIRS_AT_ONCE // max(1, usable.numel()))
-    return (slice(start, min(start + step, objects)) for start in range(0, objects, step))
+    return parts(objects, usable.numel(), objects, PAIRS_AT_ONCE)
 
 
 # ----------------------------------------------------------------------------------------------------------- the losses

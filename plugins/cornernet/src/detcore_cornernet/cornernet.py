@@ -17,6 +17,7 @@ from detcore.errors import ConfigError
 from detcore.interfaces import Channels, DenseHead, Factory, Features, Loss, Norm, NumClasses, Section
 from detcore.layers import BN, ConvNormAct
 from detcore.structures import Batch, Detections, Losses, Targets
+from detcore_dense.parts import parts
 from torch import Tensor, nn
 
 from detcore_cornernet.losses import EmbeddingLoss
@@ -194,9 +195,8 @@ def draw_gaussians(center: Tensor, radius: Tensor, labels: Tensor, valid: Tensor
     columns = _bell(width, center[..., 0], radius, deviation)
     labels = labels.clamp(min=0)[..., None].expand(-1, -1, height * width)
     heat = center.new_zeros(len(center), classes, height * width)
-    step = max(1, DRAW_LIMIT // (len(center) * height * width))
-    for first in range(0, center.shape[1], step):
-        some = slice(first, first + step)
+    objects = center.shape[1]
+    for some in parts(objects, len(center) * height * width, objects, DRAW_LIMIT):
         drawn = (rows[:, some, :, None] * columns[:, some, None]).flatten(2)
         heat = heat.scatter_reduce(1, labels[:, some], drawn, "amax")
     return heat.reshape(len(center), classes, height, width)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detcore.errors import ConfigError
 from detcore.structures import Batch, Detections, Predictions, Priors
-from detcore_dense.decoders import NMSDecoder, RPNDecoder
+from detcore_dense.decoders import BLOCK, NMSDecoder, RPNDecoder, best_per_level
 from detcore_dense.deltas import delta_decode, delta_encode
 from torch import Tensor
 
@@ -110,6 +110,18 @@ def test_the_best_pairs_of_each_level_remain() -> None:
     found = rows(NMSDecoder(nms_pre=2, score_threshold=0.0)(given, batch())[0])
     assert found == [(200, 0, 0.95), (0, 0, 0.9), (400, 0, 0.4), (300, 0, 0.3)]
     assert len(NMSDecoder(nms_pre=None, score_threshold=0.0)(given, batch())[0]) == 12
+
+
+@pytest.mark.parametrize("count", [1, 7, 300, None])
+def test_the_best_of_many_are_those_of_sorting_all(count: int | None) -> None:
+    per_level = [1000 * BLOCK + 5, 2 * 300 * BLOCK, 14 * BLOCK - 1, 40, 3]
+    scores = torch.stack([torch.randperm(sum(per_level)), torch.arange(sum(per_level))]).float()
+    found = best_per_level(scores, per_level, count).split([min(count or size, size) for size in per_level], 1)
+    for own, level, start in zip(
+        found, scores.split(per_level, 1), [0, *torch.tensor(per_level).cumsum(0)], strict=False
+    ):
+        best = level.argsort(1, descending=True)[:, :count] + start
+        assert torch.equal(own, best.sort().values)
 
 
 def test_the_quality_multiplies_after_threshold_and_top_k() -> None:

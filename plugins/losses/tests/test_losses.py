@@ -145,6 +145,25 @@ def test_focal_loss_is_torchvisions_and_background_is_c_or_negative() -> None:
     torch.testing.assert_close(FocalLoss()(logits, target, weight, 4.0), (each * weight).sum() / 4)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 1.5, 2.0])
+def test_the_slope_of_focal_loss_of_classes_is_autograds_of_zeros_and_ones(gamma: float) -> None:
+    loss = FocalLoss(gamma=gamma, reduction="none")
+    logits = torch.linspace(-90, 90, 60).reshape(20, 3).requires_grad_()
+    target = torch.arange(20) % 5 - 1  # -1, 0, 1, 2, 3
+    dense = F.one_hot(target.clamp(min=0), 4)[:, :3] * (target >= 0)[:, None]
+    weight = torch.rand(20, 3)
+    (found,) = torch.autograd.grad((loss(logits, target) * weight).sum(), logits)
+    (expected,) = torch.autograd.grad((loss(logits, dense) * weight).sum(), logits)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_slope_of_focal_loss_of_classes_is_not_differentiated_again() -> None:
+    logits = torch.zeros(2, 3, requires_grad=True)
+    (slope,) = torch.autograd.grad(FocalLoss()(logits, torch.tensor([0, -1])), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="grad"):
+        slope.sum().backward()
+
+
 def test_softmax_background_is_the_last_logit_and_negative_labels_mean_it() -> None:
     loss = CrossEntropyLoss(reduction="none")
     assert loss.softmax

@@ -18,18 +18,23 @@ def areas(boxes: Tensor) -> Tensor:
 
 def pairwise_intersection(boxes: Tensor, others: Tensor) -> Tensor:
     """(..., P, 4), (..., G, 4) -> (..., P, G) square pixels that both cover."""
-    left, top, right, bottom = boxes[..., :, None, :].unbind(-1)
-    other_left, other_top, other_right, other_bottom = others[..., None, :, :].unbind(-1)
-    width = (torch.minimum(right, other_right) - torch.maximum(left, other_left)).clamp(min=0)
-    height = (torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)).clamp(min=0)
-    return width * height
+    left, top, right, bottom = (side[..., :, None] for side in _sides(boxes))
+    other_left, other_top, other_right, other_bottom = (side[..., None, :] for side in _sides(others))
+    width = torch.minimum(right, other_right).sub_(torch.maximum(left, other_left)).clamp_(min=0)
+    height = torch.minimum(bottom, other_bottom).sub_(torch.maximum(top, other_top)).clamp_(min=0)
+    return width.mul_(height)  # in place: pairs are many, and memory that was just used is near
 
 
 def pairwise_iou(boxes: Tensor, others: Tensor, eps: float = 1e-6) -> Tensor:
     """(..., P, 4), (..., G, 4) -> (..., P, G) intersection over union; 0 where both are without area."""
     inside = pairwise_intersection(boxes, others)
-    union = areas(boxes)[..., :, None] + areas(others)[..., None, :] - inside
-    return inside / union.clamp(min=eps)
+    union = (areas(boxes)[..., :, None] + areas(others)[..., None, :]).sub_(inside).clamp_(min=eps)
+    return inside.div_(union)
+
+
+def _sides(boxes: Tensor) -> tuple[Tensor, ...]:
+    """(..., N, 4) -> left, top, right and bottom, (..., N) in one piece each, as they are read."""
+    return boxes.transpose(-1, -2).contiguous().unbind(-2)
 
 
 def larger_than(boxes: Tensor, side: float) -> Tensor:

@@ -17,6 +17,8 @@ from detcore_dense.boxes import larger_than
 
 Overrides = Mapping[str, int | float | bool | None]
 Settings = TypeVar("Settings", bound=attrs.AttrsInstance)
+BLOCK = 32
+"""Scores of which the best is looked for first, where there are many."""
 
 
 # -------------------------------------------------------------------------------------------------- plain functions
@@ -35,9 +37,26 @@ def best_per_level(scores: Tensor, per_level: Sequence[int], count: int | None) 
     start, kept = 0, []
     for size in per_level:
         level = scores[:, start : start + size]
-        kept.append(level.topk(size if count is None else min(count, size)).indices + start)
+        kept.append(_best(level, size if count is None else min(count, size)) + start)
         start += size
     return torch.cat(kept, 1).sort().values
+
+
+def _best(scores: Tensor, count: int) -> Tensor:
+    """The ``count`` best of each row (B, N), as (B, count) indices.
+
+    Of many, they lie in those ``count`` blocks of a row whose maxima are the best, so that only these are ordered.
+    """
+    total = scores.shape[1]
+    blocks = total // BLOCK
+    if blocks < 2 * count:
+        return scores.topk(count).indices
+    maxima = scores[:, : blocks * BLOCK].reshape(-1, blocks, BLOCK).amax(-1)
+    first = maxima.topk(count).indices[..., None] * BLOCK
+    index = (first + torch.arange(BLOCK, device=first.device)).flatten(1)
+    rest = torch.arange(blocks * BLOCK, total, device=first.device).expand(len(index), -1)
+    index = torch.cat([index, rest], 1)
+    return index.gather(1, scores.gather(1, index).topk(count).indices)
 
 
 def nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, count: int | None) -> Tensor:
@@ -132,12 +151,13 @@ class NMSDecoder(Decoder):
     def forward(self, predictions: Predictions, batch: Batch, *, train: bool = False) -> list[Detections]:
         """Per image the detections, in input pixels, best first."""
         settings = self.train_settings if train else self.settings
-        probabilities = predictions.scores
-        classes = probabilities.shape[-1]
-        scores = probabilities.flatten(1)
+        ranks = predictions.scores if predictions.softmax else predictions.flat("cls")  # of these few need a sigmoid
+        classes = ranks.shape[-1]
         pairs = [size * classes for size in predictions.priors.per_level]
-        chosen = best_per_level(scores, pairs, settings.nms_pre)
-        scores, index, labels = scores.gather(1, chosen), chosen // classes, chosen % classes
+        chosen = best_per_level(ranks.flatten(1), pairs, settings.nms_pre)
+        index, labels = chosen // classes, chosen % classes
+        scores = ranks.flatten(1).gather(1, chosen).float()
+        scores = scores if predictions.softmax else scores.sigmoid()
         boxes = clip_boxes(predictions.boxes(index), batch.sizes[:, None])
         keep = (scores > settings.score_threshold) & larger_than(boxes, settings.min_size)
         if self.quality is not None:

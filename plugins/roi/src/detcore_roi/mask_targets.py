@@ -19,6 +19,8 @@ ELEMENTS = 2**22
 """The most pixels of bitmaps, or edges times rows, that are worked on at once: a hundred megabytes."""
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # as many as there are
+@torch.no_grad()
 def mask_targets(rois: Tensor, index: Tensor, truth: Targets, side: int) -> Tensor:
     """(R, 5) regions and (R,) the row of each one's object in its image -> (R, S, S) float32, 0 or 1.
 

@@ -62,6 +62,24 @@ def reduce_mean(value: Tensor) -> Tensor:
     return value
 
 
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        value = value.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradient)
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """The sum of ``value`` over all ranks; its gradient is the sum of the ranks' gradients, so all take it together."""
+    total: Tensor = _Sum.apply(value) if is_parallel() else value
+    return total
+
+
 def share_of(count: Tensor) -> Tensor:
     """What losses divide by: the count of all ranks together, at least 1, over the number of ranks.
 

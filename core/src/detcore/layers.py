@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detcore.distributed import is_parallel, sum_over_ranks
 from detcore.interfaces import Activation, Conv, Factory, Norm
 
 RELU = partial(nn.ReLU, inplace=True)
@@ -36,7 +37,34 @@ def BN(
 
 def SyncBN(channels: int, *, eps: float = 1e-5, momentum: float = 0.1, frozen: bool = False) -> nn.Module:
     """Batch normalisation with the statistics of all ranks of a distributed run; see :func:`BN`."""
-    return nn.SyncBatchNorm(channels, eps=eps, momentum=momentum).requires_grad_(not frozen)
+    return SyncBatchNorm(channels, eps=eps, momentum=momentum).requires_grad_(not frozen)
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """:func:`SyncBN`, on any device; torch's own knows no CPU, and waits for the device to say who has an empty map."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        if not (self.training and is_parallel()):
+            return super().forward(x)
+        mean, var, count = _moments(x.to(self.weight.dtype))
+        with torch.no_grad():
+            self.get_buffer("num_batches_tracked").add_(1)
+            self.get_buffer("running_mean").lerp_(mean, self.momentum or 0.0)
+            self.get_buffer("running_var").lerp_(var * (count / (count - 1).clamp(min=1)), self.momentum or 0.0)
+        scale = (var + self.eps).rsqrt() * self.weight
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift[:, None, None], x.to(scale.dtype), scale[:, None, None]).to(x.dtype)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # what the ranks tell each other is no part of a program
+def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, C, H, W) -> mean (C,), variance (C,) and number of the values of all ranks, of which one may have none."""
+    own, axes = x.numel() // x.shape[1], (0, 2, 3)
+    var, mean = torch.var_mean(x, axes, correction=0) if own else (x.sum(axes), x.sum(axes))
+    count = sum_over_ranks(x.new_full((), own)).clamp(min=1)
+    of_all = sum_over_ranks(mean * own) / count
+    return of_all, sum_over_ranks((var + (mean - of_all).square()) * own) / count, count
 
 
 def GN(channels: int, *, num_groups: int = 32, eps: float = 1e-5) -> nn.Module:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from detcore.errors import ConfigError
 from detcore_roi.extractor import SingleLevelRoIExtractor, levels_of, scale_rois
+from detcore_roi.generic import GenericRoIExtractor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -189,3 +190,73 @@ def test_scaling_is_about_the_centre() -> None:
     assert scale_rois(rois, 1.0) is rois
     assert scale_rois(rois, 2.0).tolist() == [[3.0, 0.0, 0.0, 40.0, 80.0]]
     assert scale_rois(rois, 0.5).tolist() == [[3.0, 15.0, 30.0, 25.0, 50.0]]
+
+
+# ------------------------------------------------------------------------------------------------- out of every level
+
+
+def generic(**options: Any) -> GenericRoIExtractor:
+    return GenericRoIExtractor(**{"in_channels": (2, 2, 2, 2), "strides": STRIDES} | options)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), corner, corner, side, side), min_size=1, max_size=2),
+    st.sampled_from(["sum", "concat"]),
+)
+def test_all_levels_equal_a_plain_loop(boxes: list[tuple[int, float, float, float, float]], aggregation: str) -> None:
+    rois = torch.tensor([[image, x, y, x + w, y + h] for image, x, y, w, h in boxes], dtype=torch.float64)
+    maps = pyramid()
+    found = generic(roi_size=3, sampling_ratio=2, aggregation=aggregation)(maps, rois)
+    for row, (image, *_) in enumerate(boxes):
+        box = rois[row, 1:].tolist()
+        cut = torch.tensor(
+            [[cut_out(maps[level][image, c], box, STRIDES[level], 3, 2) for c in range(2)] for level in range(4)],
+            dtype=torch.float64,
+        )
+        wanted = cut.sum(0) if aggregation == "sum" else cut.flatten(0, 1)
+        torch.testing.assert_close(found[row], wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_all_levels_of_a_larger_region_about_its_centre() -> None:
+    maps, roi = pyramid(), torch.tensor([[0.0, 60.0, 80.0, 100.0, 200.0]], dtype=torch.float64)
+    larger = torch.tensor([[0.0, 50.0, 50.0, 110.0, 230.0]], dtype=torch.float64)
+    torch.testing.assert_close(generic()(maps, roi, 1.5), generic()(maps, larger))
+
+
+def test_no_region_is_cut_out_of_all_levels_with_a_gradient() -> None:
+    maps = [each.requires_grad_() for each in pyramid()]
+    found = generic(aggregation="concat")(maps, torch.zeros(0, 5, dtype=torch.float64))
+    assert found.shape == (0, 8, 7, 7)
+    found.sum().backward()
+    assert all(each.grad is not None for each in maps)
+
+
+def test_gradients_of_all_levels_are_those_of_finite_differences() -> None:
+    maps = [each.requires_grad_() for each in pyramid(32, 1)]
+    roi = torch.tensor([[0.0, 3.0, 4.0, 21.0, 30.0]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda *given: generic(roi_size=2, sampling_ratio=1)(given, roi), maps)
+
+
+def test_channels_side_by_side_may_differ() -> None:
+    assert generic(in_channels=(2, 4, 6, 8), aggregation="concat").out_channels == 20
+    assert generic().out_channels == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_channels": (2, 4, 2, 2)}, 'aggregation: "sum" of maps with [2, 4, 2, 2] channels. Give "concat", or a'),
+        ({"strides": ()}, "strides, roi_size: 0 levels, a side of 7. Regions are cut out of one level at least."),
+        ({"roi_size": 0}, "strides, roi_size: 4 levels, a side of 0. Regions are cut out of one level at least."),
+    ],
+)
+def test_all_levels_of_what_makes_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        generic(**options)
+    assert message in str(error.value)
+
+
+def test_all_levels_are_as_many_as_strides() -> None:
+    with pytest.raises(ConfigError, match=r"strides: 4 for 2 maps\. Give one per map\."):
+        generic()(pyramid()[:2], torch.zeros(1, 5))

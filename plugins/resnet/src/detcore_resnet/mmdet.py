@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detcore.foreign import Foreign, Part
+from detcore.foreign import Foreign, Part, Rule
 
 SAME = ("depth", "out_indices", "frozen_stages", "norm_eval", "style", "strides", "dilations", "zero_init_residual")
 
@@ -21,9 +21,7 @@ def resnet(backbone: Foreign) -> Part:
             if name in keys:
                 keys[name] = [*keys[name], *[1] * (4 - stages)]
     conv = backbone.part("conv_cfg")
-    grouped = backbone.table("norm_cfg").get("type") == "GN"
-    rules = [(r"\bbn(\d)\b", r"gn\1")] if grouped else []
-    return backbone.into("ResNet", *rules, **keys, norm=_norm(backbone), conv=conv, **_deformable(backbone))
+    return backbone.into("ResNet", *_rules(backbone), **keys, norm=_norm(backbone), conv=conv, **_deformable(backbone))
 
 
 def resnext(backbone: Foreign) -> Part:
@@ -31,6 +29,21 @@ def resnext(backbone: Foreign) -> Part:
     part = resnet(backbone)
     groups = backbone.keep(groups="groups", base_width="base_width")
     return Part({**part.table, "groups": 1, "base_width": 4, **groups}, part.home, part.rules)
+
+
+def res_layer(head: Foreign) -> Part:
+    """ResLayer, a stage that regions share; what it reads from is the extractor, for the second stage to say."""
+    head.only(dcn=None, init_cfg=None, pretrained=None)
+    head.get("with_cp")
+    names = ("depth", "stage", "stride", "dilation", "style", "norm_eval")
+    return head.into(
+        "ResNetStageExtractor", *_rules(head), **head.keep(**{name: name for name in names}), norm=_norm(head)
+    )
+
+
+def _rules(table: Foreign) -> list[Rule]:
+    """Norms are called after what they are, there."""
+    return [(r"\bbn(\d)\b", r"gn\1")] if table.table("norm_cfg").get("type") == "GN" else []
 
 
 def _norm(backbone: Foreign) -> Any:
@@ -68,6 +81,7 @@ def weight_standardised(table: Foreign) -> Part:
 TRANSLATIONS = {
     "ResNet": resnet,
     "ResNeXt": resnext,
+    "ResLayer": res_layer,
     "DCN": deformable("DCN"),
     "DCNv2": deformable("DCNv2"),
     "ConvWS": weight_standardised,

@@ -92,6 +92,10 @@ class SingleLevelRoIExtractor(RoIExtractor):
         return torch.stack(cut).sum(0) if len(cut) > 1 else cut[0]
 
     def _align(self, maps: Tensor, rois: Tensor, scale: float) -> Tensor:
-        """In the precision of the regions: half a pixel matters."""
-        cut: Tensor = roi_align(maps.to(rois.dtype), rois, self.roi_size, scale, self.sampling_ratio, self.aligned)
-        return cut.to(maps.dtype)
+        return align(maps, rois, self.roi_size, scale, sampling_ratio=self.sampling_ratio, aligned=self.aligned)
+
+
+def align(maps: Tensor, rois: Tensor, size: int, scale: float, *, sampling_ratio: int, aligned: bool) -> Tensor:
+    """RoIAlign of one level, of ``scale`` cells a pixel, in the precision of the regions: half a pixel matters."""
+    cut: Tensor = roi_align(maps.to(rois.dtype), rois, size, scale, sampling_ratio, aligned)
+    return cut.to(maps.dtype)

@@ -46,12 +46,14 @@ def cascade(head: Foreign) -> Part:
 
 
 def _composed(head: Foreign, weights: list[float]) -> Part:
-    head.only(init_cfg=None, shared_head=None)
+    head.only(init_cfg=None)
     extractors, boxes, trains = head.tables("bbox_roi_extractor"), head.tables("bbox_head"), head.get("stages", [])
     if not len(extractors) == len(boxes) == len(trains) == len(weights):
         counts = f"{len(extractors)}, {len(boxes)}, {len(weights)} and {len(trains)}"
         head.lose("type", f"extractors, box heads, loss weights and tables of train_cfg.rcnn are {counts}")
     stages = [stage(*each) for each in zip(extractors, boxes, trains, weights, strict=False)]
+    if "shared_head" in head:
+        stages = [behind(head.part("shared_head"), each) for each in stages]
     return head.into("ComposedRoIHead", stages=stages, decoder=decoder(head), branches=branches(head, stages))
 
 
@@ -81,6 +83,13 @@ def stage(extractor: Foreign, box: Foreign, train: Foreign, weight: float) -> di
         "weight": None if weight == 1 else float(weight),
     }
     return {key: value for key, value in table.items() if value is not None}
+
+
+def behind(shared: Part | None, stage: dict[str, Any]) -> dict[str, Any]:
+    """The stage with ``shared_head`` between extractor and box head: here it is an extractor itself."""
+    if shared is None:
+        return stage
+    return {**stage, "extractor": attrs.evolve(shared, table={**shared.table, "extractor": stage["extractor"]})}
 
 
 def branches(head: Foreign, stages: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -133,18 +142,25 @@ def single_level(table: Foreign) -> Part:
     return table.into("SingleLevelRoIExtractor", **roi_align(table), **table.keep(finest_scale="finest_scale"))
 
 
+def generic(table: Foreign) -> Part:
+    """GenericRoIExtractor of RoIAlign, without modules before and after the sum."""
+    table.wired("out_channels", "featmap_strides")
+    table.only(init_cfg=None, pre_cfg=None, post_cfg=None)
+    return table.into("GenericRoIExtractor", **roi_align(table), **table.keep(aggregation="aggregation"))
+
+
 def roi_align(table: Foreign) -> dict[str, Any]:
     """``roi_layer``: what is cut out of a map."""
     layer = table.table("roi_layer")
-    layer.only(type="RoIAlign", pool_mode="avg", aligned=True)
+    layer.only(type="RoIAlign", pool_mode="avg")
     layer.get("use_torchvision")  # the same numbers
     size = layer.get("output_size", 7)
     if isinstance(size, list):
         if len({*size}) != 1:
             layer.lose("output_size", "only squares have a counterpart")
         size = size[0]
-    ratio = layer.get("sampling_ratio", 0)
-    return {"roi_size": size, **({"sampling_ratio": ratio} if ratio else {})}
+    ratio, aligned = layer.get("sampling_ratio", 0), layer.get("aligned", True)
+    return {"roi_size": size, **({"sampling_ratio": ratio} if ratio else {}), **({} if aligned else {"aligned": False})}
 
 
 # ---------------------------------------------------------------------------------------------------------- box heads
@@ -157,6 +173,40 @@ def shared_2fc(table: Foreign) -> Part:
     table.get("conv_out_channels")  # it has no convolution
     rules = ((r"^shared\.1\.", "shared_fcs.0."), (r"^shared\.3\.", "shared_fcs.1."), *OUTPUTS)
     return table.into("Shared2FCBoxHead", *rules, **table.keep(fc_channels="fc_out_channels"))
+
+
+def pooled(table: Foreign) -> Part:
+    """BBoxHead: the last layers alone, behind a mean over cells or not."""
+    plain_outputs(table)
+    return table.into("ConvFCBoxHead", *OUTPUTS, shared_convs=0, shared_fcs=0, pool=table.get("with_avg_pool") or None)
+
+
+def conv_fc(table: Foreign) -> Part:
+    """ConvFCBBoxHead."""
+    names = ("shared_convs", "shared_fcs", "cls_convs", "cls_fcs", "box_convs", "box_fcs")
+    return _conv_fc(table, {name: table.get(f"num_{name.replace('box', 'reg')}", 0) for name in names})
+
+
+def shared_4conv_1fc(table: Foreign) -> Part:
+    """Shared4Conv1FCBBoxHead, which is what ConvFCBoxHead is where nothing is said."""
+    return _conv_fc(table, {})
+
+
+def _conv_fc(table: Foreign, counts: dict[str, Any]) -> Part:
+    plain_outputs(table)
+    norm = "gn" if table.table("norm_cfg").get("type") == "GN" else "bn"
+    return table.into(
+        "ConvFCBoxHead",
+        (r"^(shared|cls|box)(?:_path)?\.(convs|fcs)\.", r"\1_\2."),
+        *OUTPUTS,
+        (r"^box_", "reg_"),
+        (r"_convs\.(\d+)\.norm\.", rf"_convs.\1.{norm}."),
+        **counts,
+        **table.keep(conv_channels="conv_out_channels", fc_channels="fc_out_channels"),
+        pool=table.get("with_avg_pool") or None,
+        norm=table.part("norm_cfg"),
+        conv=table.part("conv_cfg"),
+    )
 
 
 def plain_outputs(table: Foreign) -> None:
@@ -186,6 +236,10 @@ TRANSLATIONS = {
     "StandardRoIHead": standard,
     "CascadeRoIHead": cascade,
     "SingleRoIExtractor": single_level,
+    "GenericRoIExtractor": generic,
+    "BBoxHead": pooled,
+    "ConvFCBBoxHead": conv_fc,
     "Shared2FCBBoxHead": shared_2fc,
+    "Shared4Conv1FCBBoxHead": shared_4conv_1fc,
     "FCNMaskHead": fcn_mask_head,
 }

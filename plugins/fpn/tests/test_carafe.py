@@ -48,6 +48,15 @@ def test_its_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(reassemble, (x, kernels))
 
 
+def test_the_gradients_of_all_of_it_are_those_of_finite_differences() -> None:
+    """Kernels come from the map that they enlarge: it is told by both."""
+    torch.manual_seed(0)
+    carafe = CARAFE(4, kernel=3, groups=2, compressed_channels=3).double()
+    nn.init.normal_(carafe.content_encoder.weight)
+    x = torch.randn(1, 4, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(carafe, x)
+
+
 def test_a_fresh_one_takes_the_mean_of_what_is_around() -> None:
     x = torch.rand(1, 4, 6, 7)
     mean = nn.functional.avg_pool2d(x, 5, stride=1, padding=2).repeat_interleave(2, 2).repeat_interleave(2, 3)

@@ -53,6 +53,14 @@ def test_each_output_receives_the_shallower_one(extra: Any) -> None:
     torch.testing.assert_close(outs[3], p6)
 
 
+def test_gradients_are_those_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    neck = pafpn(num_outs=4, extra="on_output").double()
+    given = [torch.randn(1, c, *size, dtype=torch.float64) for c, size in ((3, (5, 7)), (5, (3, 4)), (7, (2, 2)))]
+    given = [each.requires_grad_() for each in given]
+    assert torch.autograd.gradcheck(lambda *maps: tuple(neck(maps)), given, fast_mode=True)
+
+
 def test_weights_are_drawn_after_glorot_and_biases_are_zero() -> None:
     neck = PAFPN(in_channels=(64, 64), in_strides=(8, 16), out_channels=64)
     bound = (6 / (64 * 9 * 2)) ** 0.5

@@ -28,34 +28,54 @@ def bilinear(channel: Tensor, row: float, column: float) -> Tensor:
     return total
 
 
-def by_loops(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
-    """3x3 taps, padding 1; ``offset`` (1, groups * 18, H', W') holds down and right of each tap."""
+def by_loops(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int, deform_groups: int) -> Tensor:
+    """3x3 taps, padding 1; ``offset`` (1, deform_groups * 18, H', W') holds down and right of each tap."""
     channels, (height, width) = x.shape[1], offset.shape[2:]
+    inputs = weight.shape[1]  # of a group
+    outputs = len(weight) * inputs // channels
     out = x.new_zeros(1, len(weight), height, width)
     for i in range(height):
         for j in range(width):
             for c in range(channels):
                 for tap in range(9):
-                    which = c // (channels // groups) * 9 + tap
+                    which = c // (channels // deform_groups) * 9 + tap
                     row = i * stride - 1 + tap // 3 + offset[0, 2 * which, i, j].item()
                     column = j * stride - 1 + tap % 3 + offset[0, 2 * which + 1, i, j].item()
                     value = bilinear(x[0, c], row, column) * mask[0, which, i, j]
-                    out[0, :, i, j] += weight[:, c, tap // 3, tap % 3] * value
+                    group = slice(c // inputs * outputs, (c // inputs + 1) * outputs)
+                    out[0, group, i, j] += weight[group, c % inputs, tap // 3, tap % 3] * value
     return out
 
 
 @pytest.mark.parametrize("kind", [DCN, DCNv2])
-@pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 2)])
-def test_taps_read_where_their_offsets_send_them(kind: type[DCN], stride: int, groups: int) -> None:
+@pytest.mark.parametrize(("stride", "deform_groups", "groups"), [(1, 1, 1), (2, 2, 1), (1, 1, 2), (1, 4, 2)])
+def test_taps_read_where_their_offsets_send_them(kind: type[DCN], stride: int, deform_groups: int, groups: int) -> None:
     torch.manual_seed(0)
-    conv = kind(4, 3, 3, stride=stride, padding=1, bias=False, deform_groups=groups).double()
+    conv = kind(4, 6, 3, stride=stride, padding=1, groups=groups, bias=False, deform_groups=deform_groups).double()
     nn.init.normal_(conv.conv_offset.weight, std=0.3)
     x = torch.randn(1, 4, 5, 6, dtype=torch.float64)
     with torch.no_grad():
         predicted = conv.conv_offset(x)
-        offset, mask = predicted[:, : 18 * groups], predicted[:, 18 * groups :].sigmoid()
+        offset, mask = predicted[:, : 18 * deform_groups], predicted[:, 18 * deform_groups :].sigmoid()
         mask = mask if kind is DCNv2 else torch.ones_like(offset[:, ::2])
-        torch.testing.assert_close(conv(x), by_loops(x, offset, mask, conv.weight, stride, groups))
+        torch.testing.assert_close(conv(x), by_loops(x, offset, mask, conv.weight, stride, deform_groups))
+
+
+@pytest.mark.parametrize("kind", [DCN, DCNv2])
+def test_gradients_through_taps_are_those_of_finite_differences(kind: type[DCN]) -> None:
+    """Offsets off the cells, where the value between four of them has a corner."""
+    torch.manual_seed(0)
+    conv = kind(4, 2, 3, padding=1, groups=2, bias=False, deform_groups=2).double()
+    nn.init.normal_(conv.conv_offset.weight, std=0.01)
+    nn.init.uniform_(conv.conv_offset.get_parameter("bias"), 0.2, 0.8)
+    names = [name for name, _ in conv.named_parameters()]
+    given = [each.detach().clone().requires_grad_() for each in conv.parameters()]
+    x = torch.randn(1, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x, *values: torch.func.functional_call(conv, dict(zip(names, values, strict=True)), x),
+        (x, *given),
+        fast_mode=True,
+    )
 
 
 def test_a_fresh_one_is_an_ordinary_convolution() -> None:

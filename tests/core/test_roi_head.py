@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -167,6 +168,31 @@ def test_objects_come_first_and_answer_for_themselves_then_the_proposals_of_each
     assert samples.boxes.tolist() == [A, B, D, B, C, C]
     assert samples.given.tolist() == [True, True, False, False, True, False]
     assert samples.weight.tolist() == [1.0] * 6
+
+
+class Asks(Sampler):
+    """Keeps what it is told that classes cost."""
+
+    needs_losses = True
+
+    def forward(self, matches: Matches) -> Matches:
+        self.seen = matches.losses
+        return matches
+
+
+def test_a_sampler_that_needs_them_is_told_what_the_classes_of_all_regions_cost() -> None:
+    """Probabilities 1/2, 1/4 and, of background, 1/4; two objects of which one is padding, and two proposals."""
+    sampler, logits = Asks(), [math.log(2), 0.0, 0.0]
+    looks = By(lambda boxes: torch.tensor([[-1, 1], [0, -1]]))
+    objects = batch([[A, B], [C, A]], [[1, 0], [1, 1]], valid=[[True, True], [True, False]])
+    told = stage(assigner=looks, sampler=sampler, box_head=Told(logits, [0.0] * 8))
+    samples = told.sample(proposals([D, C], [B]), objects, [torch.zeros(2, 5, 1, 1)])
+    one, two = math.log(2), math.log(4)  # class 0, another
+    assert sampler.seen is not None
+    assert sampler.seen[0].tolist() == pytest.approx([two, one, two, one])
+    assert sampler.seen[1, [0, 2]].tolist() == pytest.approx([two, two])
+    assert samples.labels.tolist() == [1, 0, CLASSES, 0, 1, 1]
+    assert all(each.grad is None for each in told.parameters())
 
 
 def test_two_objects_in_one_box_both_answer_for_themselves() -> None:

@@ -218,7 +218,13 @@ class Assigner(nn.Module, ABC):
 
 
 class Sampler(nn.Module, ABC):
-    """Which of the matched priors take part in the losses."""
+    """Which of the matched priors take part in the losses.
+
+    Attributes:
+        needs_losses: Whether it reads ``matches.losses``; a RoI stage then classifies all regions before it is asked.
+    """
+
+    needs_losses: bool = False
 
     @abstractmethod
     def forward(self, matches: Matches) -> Matches:

@@ -191,11 +191,13 @@ class Matches:
         index: (B, P) int64, the object's row in the targets; -1 background, -2 ignored.
         quality: (B, P) float32 or None, how well the prior fits its object (IoU, for example).
         weight: (B, P) float32 or None, the weight of the prior's losses; None is 1.
+        losses: (B, P) float32 or None, what each prior's class costs now, where a sampler asks for it.
     """
 
     index: Tensor
     quality: Tensor | None = None
     weight: Tensor | None = None
+    losses: Tensor | None = None
 
     @property
     def positive(self) -> Tensor:

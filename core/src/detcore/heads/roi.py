@@ -111,8 +111,8 @@ class RoIStage(Container, nn.Module):
         return found
 
     @torch.no_grad()
-    def sample(self, proposals: Sequence[Detections], batch: Batch) -> RoISamples:
-        """The regions to train on, with what they should become."""
+    def sample(self, proposals: Sequence[Detections], batch: Batch, features: Features = ()) -> RoISamples:
+        """The regions to train on, with what they should become; a sampler that reads losses needs the L maps."""
         boxes, valid = pad([each.boxes for each in proposals])
         count = boxes.shape[1]
         priors = Priors(boxes, boxes.new_ones(count), valid.new_zeros(count).long(), valid, (count,))
@@ -124,6 +124,8 @@ class RoIStage(Container, nn.Module):
             boxes, given = torch.cat([truth.boxes, boxes], 1), torch.cat([truth.valid, given], 1)
             matches = _with_objects(matches, truth.valid)
         if self.sampler is not None:
+            if self.sampler.needs_losses:
+                matches = attrs.evolve(matches, losses=self._class_losses(features, boxes, matches, batch))
             matches = self.sampler(matches)
         return self._taken(boxes, given, matches, batch)
 
@@ -163,6 +165,16 @@ class RoIStage(Container, nn.Module):
         if self.loss_box.decoded:
             return self.coder.decode(regions, own), samples.boxes
         return own, self.coder.encode(regions, samples.boxes)
+
+    def _class_losses(self, features: Features, boxes: Tensor, matches: Matches, batch: Batch) -> Tensor:
+        """What the class of each of the regions (B, R, 4) costs, (B, R): how much it would add to the sum."""
+        logits, _ = self(features, as_rois([*boxes]))
+        labels = batch.truth.gather_labels(matches.index)
+        labels = torch.where(labels < 0, self.num_classes, labels)
+        weight = torch.ones_like(labels, dtype=torch.float32).flatten().requires_grad_()
+        with torch.enable_grad():  # a loss is a sum of what rows cost, each times its weight
+            total = self.loss_cls(logits, labels.flatten(), weight, 1.0)
+        return torch.autograd.grad(total, weight)[0].view_as(labels)
 
     def _taken(self, boxes: Tensor, given: Tensor, matches: Matches, batch: Batch) -> RoISamples:
         taken = torch.nonzero(matches.index != IGNORED, as_tuple=True)
@@ -218,7 +230,7 @@ class ComposedRoIHead(Container, RoIHead):
         """The losses of all stages (named ``s0.loss_cls``, ... where there are several) and branches."""
         losses: Losses = {}
         for number, stage in enumerate(self.stages):
-            samples = stage.sample(proposals, batch)
+            samples = stage.sample(proposals, batch, features)
             logits, deltas = stage(features, samples.rois)
             prefix = f"s{number}." if len(self.stages) > 1 else ""
             losses |= {f"{prefix}{name}": value for name, value in stage.losses(logits, deltas, samples).items()}

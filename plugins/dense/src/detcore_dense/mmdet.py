@@ -106,6 +106,14 @@ def iou_balanced(table: Foreign) -> Part:
     return table.into("IoUBalancedNegSampler", **table.keep(**{name: name for name in names}), neg_pos_ub=limit)
 
 
+def ohem_sampler(table: Foreign) -> Part:
+    """OHEMSampler."""
+    table.get("add_gt_as_proposals")
+    table.only(loss_key="loss_cls")
+    limit = _limit(table.get("neg_pos_ub", UNLIMITED))
+    return table.into("OHEMSampler", **table.keep(num="num", pos_fraction="pos_fraction"), neg_pos_ub=limit)
+
+
 def pseudo_sampler(table: Foreign) -> None:
     """PseudoSampler takes everything, as no sampler does here."""
     table.get("add_gt_as_proposals")
@@ -188,6 +196,7 @@ TRANSLATIONS = {
     "RandomSampler": random_sampler,
     "InstanceBalancedPosSampler": instance_balanced,
     "IoUBalancedNegSampler": iou_balanced,
+    "OHEMSampler": ohem_sampler,
     "PseudoSampler": pseudo_sampler,
     "dense test_cfg": nms_decoder,
     "RPNHead": rpn_head,

@@ -9,6 +9,7 @@ SAMPLERS = {
     "PseudoSampler": "All of them",
     "InstanceBalancedPosSampler": "Positives spread over the objects (Pang et al. 2019, Libra R-CNN)",
     "IoUBalancedNegSampler": "Negatives spread over their IoU (Pang et al. 2019, Libra R-CNN)",
+    "OHEMSampler": "Those whose class costs most (Shrivastava et al. 2016, OHEM)",
     "CombinedSampler": "Positives of one sampler, negatives of another",
 }
 

@@ -170,6 +170,29 @@ class IoUBalancedNegSampler(Sampler):
         return [(iou >= low + step * width) & (iou < low + (step + 1) * width) for step in range(self.num_bins)]
 
 
+class OHEMSampler(Sampler):
+    """The hardest: of positives and of negatives those whose class costs most now (Shrivastava et al. 2016, OHEM).
+
+    All regions are classified for it first, without gradient, so it belongs in a stage of a RoI head. As in
+    MMDetection, and other than in section 4.2 of the paper, positives and negatives have their own shares, and regions
+    that overlap each other may all be chosen. Of equal losses the first is taken; the parameters are those of
+    :class:`RandomSampler`.
+
+    Raises:
+        ConfigError: Nobody says what classes cost.
+    """
+
+    needs_losses = True
+
+    def __init__(self, *, num: int, pos_fraction: float = 0.5, neg_pos_ub: float | None = None) -> None:
+        super().__init__()
+        self.share = Share(num, pos_fraction, neg_pos_ub)
+
+    def forward(self, matches: Matches) -> Matches:
+        """The same matches, -2 (ignored) where a region is left out."""
+        return self.share(matches, _hardest_positives, _hardest_negatives)
+
+
 class CombinedSampler(Sampler):
     """The positives that one sampler chooses, with the negatives that another chooses beside them.
 
@@ -182,12 +205,32 @@ class CombinedSampler(Sampler):
         super().__init__()
         self.pos = pos
         self.neg = neg
+        self.needs_losses = pos.needs_losses or neg.needs_losses
 
     def forward(self, matches: Matches) -> Matches:
         """The same matches, -2 (ignored) where a prior is left out."""
         left_out = matches.positive & ~self.pos(matches).positive
         chosen: Matches = self.neg(attrs.evolve(matches, index=torch.where(left_out, IGNORED, matches.index)))
         return chosen
+
+
+def _hardest_positives(matches: Matches, most: Tensor) -> Tensor:
+    return _hardest(matches, matches.positive, most)
+
+
+def _hardest_negatives(matches: Matches, most: Tensor) -> Tensor:
+    return _hardest(matches, matches.index == BACKGROUND, most)
+
+
+def _hardest(matches: Matches, candidates: Tensor, most: Tensor) -> Tensor:
+    """Of the candidates (B, P) of each image those that cost most, ``most`` (B,) of them at most."""
+    if matches.losses is None:
+        fix = "It belongs in a stage of a RoI head (roi_head.stages)."
+        raise ConfigError("OHEMSampler", "nobody says what the candidates' classes cost", fix)
+    cost = torch.where(candidates, matches.losses, -torch.inf)
+    rank = cost.argsort(stable=True, dim=1, descending=True).argsort(1)
+    chosen: Tensor = candidates & (rank < most[:, None])
+    return chosen
 
 
 def _balanced_positives(matches: Matches, most: Tensor) -> Tensor:

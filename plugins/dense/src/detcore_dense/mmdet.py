@@ -127,7 +127,7 @@ def nms_decoder(table: Foreign) -> Part:
         score_threshold=table.get("score_thr", 0.0),
         nms_pre=_count(table.get("nms_pre", UNLIMITED)),
         nms_iou=nms_iou(table.table("nms")),
-        max_detections=table.get("max_per_img"),
+        max_detections=_count(table.get("max_per_img")),
         min_size=max(float(size), 0.0) or None,
         class_agnostic=table.table("nms").get("class_agnostic") or None,
         quality=table.get("quality"),
@@ -183,7 +183,7 @@ def _rpn_settings(table: Foreign) -> dict[str, Any]:
         table.get("nms_post")
         threshold, most = table.get("nms_thr"), table.get("max_num")
     else:
-        threshold, most = nms_iou(table.table("nms")), table.get("max_per_img")
+        threshold, most = nms_iou(table.table("nms")), _count(table.get("max_per_img"))
     size = max(float(table.get("min_bbox_size", 0)), 0.0)
     settings = {"nms_pre": _count(table.get("nms_pre", UNLIMITED)), "nms_iou": threshold, "max_proposals": most}
     return settings | ({"min_size": size} if size else {})

@@ -53,6 +53,35 @@ def test_octave_scales_base_sizes_and_centre() -> None:
     torch.testing.assert_close(boxes, torch.stack([5 - half, 5 - half, 5 + half, 5 + half], 1))
 
 
+def test_sizes_of_each_map_and_rounded_corners() -> None:
+    geometry = Anchors(strides=(4, 8), sizes=[[6.0, 9.0], [16.0, 21.0]], ratios=[1.0, 2.0])
+    boxes = geometry.priors(maps((1, 1), (1, 1)), batch([(8, 8)], [(8, 8)])).boxes
+    root = 2**0.5
+    sides = [(6, 6), (9, 9), (6 / root, 6 * root), (9 / root, 9 * root)]
+    torch.testing.assert_close(boxes[:4, 2:] * 2, torch.tensor(sides))
+    torch.testing.assert_close(boxes[4:6, 2:] * 2, torch.tensor([[16.0, 16.0], [21.0, 21.0]]))
+    rounded = Anchors(strides=(4, 8), sizes=[[6.0, 9.0], [16.0, 21.0]], ratios=[1.0, 2.0], rounded=True)
+    boxes = rounded.priors(maps((1, 1), (1, 1)), batch([(8, 8)], [(8, 8)])).boxes
+    # 4.5 and 10.5 to the even neighbour; 2.12 and 4.24, 3.18 and 6.36
+    assert boxes[:6, 2:].tolist() == [[3, 3], [4, 4], [2, 4], [3, 6], [8, 8], [10, 10]]
+    assert boxes[:, :2].tolist() == (-boxes[:, 2:]).tolist()
+
+
+@pytest.mark.parametrize("kind", [Anchors, Points])
+def test_cells_are_spread_over_the_batch(kind: Any) -> None:
+    """A batch of 25 x 40 pixels: cells of 3 x 4 are 8 and 10 apart, those of 2 x 2 12 and 20; strides stay."""
+    options = {"sizes": [[2.0], [2.0]], "ratios": [1.0]} if kind is Anchors else {"offset": 0.0}
+    geometry = kind(strides=(10, 20), spread=True, **options)
+    some = Batch(torch.zeros(1, 3, 25, 40), *(torch.tensor([[25.0, 40.0]]) for _ in range(2)), torch.ones(1, 2))
+    priors = geometry.priors(maps((3, 4), (2, 2)), some)
+    corners = priors.boxes[:, :2] + (1 if kind is Anchors else 0)
+    assert corners[:5].tolist() == [[0, 0], [10, 0], [20, 0], [30, 0], [0, 8]]
+    assert corners[12:].tolist() == [[0, 0], [20, 0], [0, 12], [20, 12]]
+    assert priors.stride.unique().tolist() == [10, 20]
+    usual = kind(strides=(10, 20), **options).priors(maps((3, 4), (2, 2)), some)
+    assert (usual.boxes[4, 1] - usual.boxes[0, 1]).item() == 10
+
+
 def test_an_anchor_is_valid_inside_the_padded_shape_and_its_border() -> None:
     features = maps((3, 3))
     some = batch([(12, 12), (5, 9)], [(12, 12), (8, 12)])
@@ -88,7 +117,13 @@ def test_priors_made_in_inference_mode_serve_training(geometry: Geometry) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "scales: not given in exactly one way. Give scales, or octave_base_scale and scales_per_octave."),
+        (
+            {},
+            "scales: not given in exactly one way. Give scales, or octave_base_scale and scales_per_octave, or sizes.",
+        ),
+        ({"scales": [1.0], "sizes": [[4.0], [8.0]]}, "scales: not given in exactly one way"),
+        ({"sizes": [[4.0]]}, "sizes: 1 lists for 2 maps, or lists of different lengths. Give a list for each map"),
+        ({"sizes": [[4.0], [8.0, 9.0]]}, "sizes: 2 lists for 2 maps, or lists of different lengths"),
         ({"scales": [1.0], "octave_base_scale": 4.0}, "scales: not given in exactly one way"),
         ({"octave_base_scale": 4.0}, "scales: not given in exactly one way"),
         ({"scales": [1.0], "base_sizes": [4.0]}, "base_sizes: 1 for 2 maps. Give one per map."),

@@ -13,6 +13,8 @@ from torch import Tensor
 
 Sizes = tuple[tuple[int, int], ...]
 """Height and width of each map, in cells."""
+Steps = tuple[tuple[int, int], ...]
+"""Of each map, how far its cells are apart down and to the right, input pixels."""
 
 
 @attrs.frozen(eq=False)
@@ -47,16 +49,33 @@ def map_sizes(features: Features, strides: Sequence[int]) -> Sizes:
     return tuple((int(level.shape[-2]), int(level.shape[-1])) for level in features)
 
 
+def steps_over(images: Tensor, sizes: Sizes) -> Steps:
+    """How far cells are apart where as many as a map has share the sides of the images (B, 3, H, W), rounded down."""
+    height, width = int(images.shape[-2]), int(images.shape[-1])
+    return tuple((height // down, width // across) for down, across in sizes)
+
+
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def grid(sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device) -> Grid:
-    """The cells of maps of these sizes; made once per sizes and device."""
+def grid(
+    sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device, steps: Steps | None = None
+) -> Grid:
+    """The cells of maps of these sizes; made once per sizes and device.
+
+    Args:
+        sizes: Of the maps.
+        strides: Of the maps.
+        priors_per_cell: A.
+        device: Where to.
+        steps: How far cells are apart; None: a stride.
+    """
+    steps = steps or tuple((stride, stride) for stride in strides)
     with torch.inference_mode(False):  # what is kept must serve training as well
-        return _grid(sizes, strides, priors_per_cell, device)
+        return _grid(sizes, strides, priors_per_cell, device, steps)
 
 
 @lru_cache(maxsize=32)
-def _grid(sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device) -> Grid:
-    corners = [_corners(*size, stride, device) for size, stride in zip(sizes, strides, strict=True)]
+def _grid(sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device, steps: Steps) -> Grid:
+    corners = [_corners(*size, *step, device) for size, step in zip(sizes, steps, strict=True)]
     per_level = [len(level) * priors_per_cell for level in corners]
     return Grid(
         corner=torch.cat(corners).repeat_interleave(priors_per_cell, 0),
@@ -66,9 +85,10 @@ def _grid(sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: 
     )
 
 
-def _corners(height: int, width: int, stride: int, device: torch.device) -> Tensor:
-    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
-    return torch.stack([x, y], -1).reshape(-1, 2).float() * stride
+def _corners(height: int, width: int, down: int, across: int, device: torch.device) -> Tensor:
+    rows, columns = torch.arange(height, device=device) * down, torch.arange(width, device=device) * across
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([x, y], -1).reshape(-1, 2).float()
 
 
 def _per_prior(values: Sequence[int], counts: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ from detcore.structures import Batch, Priors
 from torch import Tensor
 
 from detcore_dense.boxes import full_precision
-from detcore_dense.grid import grid, map_sizes
+from detcore_dense.grid import grid, map_sizes, steps_over
 
 
 def distances_to(points: Tensor, boxes: Tensor) -> Tensor:
@@ -33,19 +33,31 @@ class Points(Geometry):
         strides: Input pixels per cell of each map.
         offset: Where in its cell a point lies, as a share of the stride.
         normalise: Distances are in strides rather than in pixels.
+        spread: Cells share the batch's height and width evenly, rounded down to pixels, rather than being a stride
+            apart; they are nearer to each other where a map's side was rounded up (torchvision's detectors).
     """
 
     priors_per_cell = 1
 
-    def __init__(self, *, strides: Strides[Sequence[int]], offset: float = 0.5, normalise: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        strides: Strides[Sequence[int]],
+        offset: float = 0.5,
+        normalise: bool = False,
+        spread: bool = False,
+    ) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.offset = offset
         self.normalise = normalise
+        self.spread = spread
 
     def priors(self, features: Features, batch: Batch) -> Priors:
         """The points (P, 2) of the maps; valid where their cell begins inside the image's padded shape."""
-        cells = grid(map_sizes(features, self.strides), self.strides, 1, features[0].device)
+        sizes = map_sizes(features, self.strides)
+        steps = steps_over(batch.images, sizes) if self.spread else None
+        cells = grid(sizes, self.strides, 1, features[0].device, steps)
         points = cells.corner + self.offset * cells.stride[:, None]
         return Priors(points, cells.stride, cells.level, cells.inside(batch.padded), cells.per_level)
 

@@ -75,8 +75,8 @@ class Result:
         if self.found.masks is None:
             return None
         bitmaps = torch.zeros(len(self), *self.size, dtype=torch.bool)
-        for bitmap, mask, box in zip(bitmaps, self.found.masks.float(), self.boxes, strict=True):
-            bitmap |= paste(mask, box, self.size)
+        for row, (mask, box) in enumerate(zip(self.found.masks.float(), self.boxes, strict=True)):
+            bitmaps[row] = paste(mask, box, self.size)
         return bitmaps
 
     def above(self, score: float) -> Result:

@@ -131,6 +131,17 @@ def test_the_quality_multiplies_after_threshold_and_top_k() -> None:
     assert rows(decoder(given, batch())[0]) == [(100, 0, 0.4), (0, 0, 0.09)]
 
 
+def test_the_geometric_mean_with_the_quality_comes_before_threshold_and_top_k() -> None:
+    scores, quality = [[[0.9, 0.16], [0.8, 0.1], [0.2, 0.05]]], [[0.1, 0.5, 1.0]]
+    given = predictions(APART[:3], scores, centerness=quality)
+    decoder = NMSDecoder(score_threshold=0.25, nms_pre=3, quality="centerness", geometric=True)
+    assert rows(decoder(given, batch())[0]) == [(100, 0, 0.6325), (200, 0, 0.4472), (0, 0, 0.3)]
+    strict = NMSDecoder(score_threshold=0.3001, nms_pre=2, quality="centerness", geometric=True)
+    assert rows(strict(given, batch())[0]) == [(100, 0, 0.6325), (200, 0, 0.4472)]
+    with pytest.raises(ConfigError, match=r"^geometric: there is no quality that scores are a mean with\. Give it"):
+        NMSDecoder(geometric=True)
+
+
 def test_boxes_are_clipped_to_their_image_and_small_ones_go() -> None:
     given = predictions([[-5, -5, 20, 10], [40, 40, 60, 60], [2, 2, 6, 30]], [[[0.9], [0.8], [0.7]]] * 2)
     some = batch(2)

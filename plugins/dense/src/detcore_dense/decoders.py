@@ -125,10 +125,12 @@ class NMSDecoder(Decoder):
         quality: Raw output (centerness, predicted IoU, ...) whose sigmoid multiplies the probabilities of those that
             the threshold and ``nms_pre`` have left.
         class_agnostic: Detections suppress each other whatever their class.
+        geometric: Scores are the geometric mean of probability and quality, which the threshold and ``nms_pre`` read,
+            too (torchvision's FCOS).
         train: The first five and ``class_agnostic`` where proposals for training are asked for.
 
     Raises:
-        ConfigError: ``train`` holds something else.
+        ConfigError: ``train`` holds something else; ``geometric`` without ``quality``.
     """
 
     def __init__(
@@ -141,31 +143,42 @@ class NMSDecoder(Decoder):
         min_size: float = 0.0,
         quality: str | None = None,
         class_agnostic: bool = False,
+        geometric: bool = False,
         train: Overrides | None = None,
     ) -> None:
         super().__init__()
+        if geometric and quality is None:
+            fix = 'Give it (FCOS: quality = "centerness").'
+            raise ConfigError("geometric", "there is no quality that scores are a mean with", fix)
         self.quality = quality
+        self.geometric = geometric
         self.settings = _NMSSettings(score_threshold, nms_pre, nms_iou, max_detections, min_size, class_agnostic)
         self.train_settings = overridden(self.settings, train, "train")
 
     def forward(self, predictions: Predictions, batch: Batch, *, train: bool = False) -> list[Detections]:
         """Per image the detections, in input pixels, best first."""
         settings = self.train_settings if train else self.settings
-        ranks = predictions.scores if predictions.softmax else predictions.flat("cls")  # of these few need a sigmoid
+        ranks, are_logits = self._ranks(predictions)
         classes = ranks.shape[-1]
         pairs = [size * classes for size in predictions.priors.per_level]
         chosen = best_per_level(ranks.flatten(1), pairs, settings.nms_pre)
         index, labels = chosen // classes, chosen % classes
         scores = ranks.flatten(1).gather(1, chosen).float()
-        scores = scores if predictions.softmax else scores.sigmoid()
+        scores = scores.sigmoid() if are_logits else scores
         boxes = clip_boxes(predictions.boxes(index), batch.sizes[:, None])
         keep = (scores > settings.score_threshold) & larger_than(boxes, settings.min_size)
-        if self.quality is not None:
+        if self.quality is not None and not self.geometric:
             scores = scores * predictions.flat(self.quality)[..., 0].gather(1, index).float().sigmoid()
         return [
             _detections(boxes[image, kept], scores[image, kept], labels[image, kept], settings)
             for image, kept in enumerate(keep)
         ]
+
+    def _ranks(self, predictions: Predictions) -> tuple[Tensor, bool]:
+        """What pairs (B, P, C) are chosen by; and whether a sigmoid makes scores of it, which only few need then."""
+        if self.geometric and self.quality is not None:
+            return (predictions.scores * predictions.flat(self.quality).float().sigmoid()).sqrt(), False
+        return (predictions.scores, False) if predictions.softmax else (predictions.flat("cls"), True)
 
 
 def _detections(boxes: Tensor, scores: Tensor, labels: Tensor, settings: _NMSSettings) -> Detections:

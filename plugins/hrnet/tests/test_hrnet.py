@@ -88,7 +88,20 @@ def test_the_pyramid_is_pooled_from_all_maps_joined(pooling: Any, pool: Callable
     assert neck.strides == (4, 8, 16)
 
 
-def test_a_neck_without_outputs_is_refused() -> None:
+def test_a_stride_takes_every_second_cell_of_each_level() -> None:
+    torch.manual_seed(0)
+    dense = HRFPN(in_channels=(2, 3), in_strides=(4, 8), out_channels=6, num_outs=2)
+    neck = HRFPN(in_channels=(2, 3), in_strides=(4, 8), out_channels=6, num_outs=2, stride=2)
+    neck.load_state_dict(dense.state_dict())
+    x = [torch.randn(1, 2, 10, 9), torch.randn(1, 3, 5, 5)]
+    for ours, each in zip(neck(x), dense(x), strict=True):
+        torch.testing.assert_close(ours, each[:, :, ::2, ::2])
+    assert neck.strides == (8, 16)
+
+
+@pytest.mark.parametrize("option", ["num_outs", "stride"])
+def test_a_neck_without_outputs_is_refused(option: str) -> None:
+    options: dict[str, Any] = {option: 0}
     with pytest.raises(ConfigError) as caught:
-        HRFPN(in_channels=(2,), in_strides=(4,), num_outs=0)
-    assert str(caught.value) == "num_outs: 0. Give 1 or more."
+        HRFPN(in_channels=(2,), in_strides=(4,), **options)
+    assert str(caught.value) == f"{option}: 0. Give 1 or more."

@@ -21,13 +21,14 @@ class HRFPN(Neck):
         in_strides: Of each map that comes in.
         out_channels: Of every map that goes out.
         num_outs: How many maps go out, each half as large as the one before.
+        stride: Of the convolution behind each of them; 2 gives levels of stride 8 and more.
         pooling: Of the joined map: the mean of its cells, or their largest value.
         norm: Builds the norms; None: none, and the convolutions have a bias.
         act: Builds the activations; None: none.
         conv: Builds the convolutions.
 
     Raises:
-        ConfigError: No output.
+        ConfigError: No output; a stride below 1.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class HRFPN(Neck):
         in_strides: Strides[Sequence[int]],
         out_channels: int = 256,
         num_outs: int = 5,
+        stride: int = 1,
         pooling: Literal["avg", "max"] = "avg",
         norm: Factory[Norm] | None = None,
         act: Factory[Activation] | None = None,
@@ -45,17 +47,21 @@ class HRFPN(Neck):
         super().__init__()
         if num_outs < 1:
             raise ConfigError("num_outs", f"{num_outs}", "Give 1 or more.")
+        if stride < 1:
+            raise ConfigError("stride", f"{stride}", "Give 1 or more.")
         options: dict[str, Any] = {"norm": norm, "act": act, "conv": conv}
         self.reduction_conv = ConvNormAct(sum(in_channels), out_channels, 1, **options)
-        self.fpn_convs = nn.ModuleList(ConvNormAct(out_channels, out_channels, 3, **options) for _ in range(num_outs))
+        self.fpn_convs = nn.ModuleList(
+            ConvNormAct(out_channels, out_channels, 3, stride=stride, **options) for _ in range(num_outs)
+        )
         self.pool = F.avg_pool2d if pooling == "avg" else F.max_pool2d
         self.out_channels = (out_channels,) * num_outs
-        self.strides = tuple(in_strides[0] * 2**level for level in range(num_outs))
+        self.strides = tuple(in_strides[0] * stride * 2**level for level in range(num_outs))
         for layer in (self.reduction_conv, *self.fpn_convs):
             nn.init.kaiming_uniform_(layer.get_parameter("conv.weight"), a=1)
 
     def forward(self, features: Features) -> Features:
-        """L maps (B, C_l, H_l, W_l) -> ``num_outs`` maps (B, out_channels, H_0 / 2^l, W_0 / 2^l), rounded up."""
+        """L maps (B, C_l, H_l, W_l) -> ``num_outs`` maps (B, out_channels, H_0 / (stride * 2^l), ...), rounded up."""
         first, *rest = features
         size = first.shape[-2:]
         larger = [F.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in rest]

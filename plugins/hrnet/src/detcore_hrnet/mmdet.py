@@ -55,13 +55,13 @@ def _only(stage: Foreign, expected: dict[str, Any]) -> None:
 def hrfpn(neck: Foreign) -> Part:
     """HRFPN."""
     neck.wired("in_channels")
-    neck.only(stride=1, init_cfg=XAVIER)
+    neck.only(init_cfg=XAVIER)
     neck.get("with_cp")
     if neck.get("norm_cfg") is not None:
         neck.note("norm_cfg", "has no effect there, and is left out")
     return neck.into(
         "HRFPN",
-        **neck.keep(out_channels="out_channels", num_outs="num_outs"),
+        **neck.keep(out_channels="out_channels", num_outs="num_outs", stride="stride"),
         pooling="max" if neck.get("pooling_type") == "MAX" else None,
         conv=neck.part("conv_cfg"),
     )

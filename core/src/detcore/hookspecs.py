@@ -40,7 +40,8 @@ def detcore_weight_sources() -> Mapping[str, str]:
     """Called once at discovery, after ``detcore_components``.
 
     Returns URL scheme -> ``"pkg.mod:function"``. For ``weights = "zoo://tiny"`` the function that
-    ``zoo`` stands for is imported and called with ``"tiny"``; it returns a state dict (name -> tensor).
+    ``zoo`` stands for is imported and called with ``"tiny"``; it returns a state dict (name -> tensor), or one with its
+    classes, which ``init_from`` matches by name: ``{"state_dict": ..., "meta": {"classes": [...]}}``.
     """
     raise NotImplementedError
 

@@ -161,7 +161,8 @@ def test_weights_are_downloaded_only_when_asked_for(monkeypatch: pytest.MonkeyPa
         ("resnet19", ConfigError, 'torchvision://resnet19: torchvision has no model "resnet19". Did you mean "resnet1*"?'),
         ("resnet50/V3", ConfigError,
          'torchvision://resnet50/V3: torchvision\'s resnet50 has no weights "V3". It has: IMAGENET1K_V1, IMAGENET1K_V2.'),
-        ("resnet18", CheckpointError, "torchvision://resnet18: cannot be downloaded: *a test asked for the network*"),
+        ("resnet18", CheckpointError,
+         "torchvision://resnet18: https:*resnet18-f37072fd.pth cannot be downloaded: *a test asked for the network*. Put it at *."),
     ],
 )  # fmt: skip
 def test_weights_that_cannot_be_had_are_said_in_one_line(

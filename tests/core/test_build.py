@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import build_parts
 import pytest
@@ -305,3 +307,12 @@ def test_a_subclass_of_an_attrs_class_has_the_hints_of_its_own_constructor() -> 
 
     assert signature.read(Child, catalog().kind_of).parameters["width"].hint is int
     assert signature.read(build_parts.Record, catalog().kind_of).parameters["rate"].hint is float
+
+
+def test_numbers_of_any_kind_are_those_that_a_config_has() -> None:
+    """torchvision annotates its transforms so: degrees, fill, ..."""
+    hint = Union[numbers.Number, Sequence[float]]
+    assert [signature.convert(value, hint) for value in (10, 0.5, [1, 2.5])] == [10, 0.5, [1, 2.5]]
+    with pytest.raises(signature.Mismatch) as caught:
+        signature.convert("ten", hint)
+    assert caught.value.problems == [((), 'found "ten", wanted Number | Sequence[float]')]

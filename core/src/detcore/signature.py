@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import json
+import numbers
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -221,10 +222,18 @@ def _adapter(hint: Any) -> pydantic.TypeAdapter[Any] | None:
     if hint is Any:
         return None
     try:
-        return pydantic.TypeAdapter(hint)
+        return pydantic.TypeAdapter(_with_numbers(hint))
     except pydantic.errors.PydanticUserError:  # a hint of which no JSON can be made, such as a tensor
         usable = [each for each in members(hint) if each is not hint and _adapter(each) is not None]
         return _adapter(Union[tuple(usable)]) if usable else None
+
+
+def _with_numbers(hint: Any) -> Any:
+    """``numbers.Number``, as torchvision's transforms have it, is no type of JSON's: an int or a float."""
+    found = [*members(hint)]
+    if numbers.Number not in found:
+        return hint
+    return Union[tuple(int | float if each is numbers.Number else each for each in found)]
 
 
 def json_schema(hint: Any) -> dict[str, Any]:

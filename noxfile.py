@@ -59,6 +59,13 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def debug_recipes(session: nox.Session) -> None:
+    """Of the slow tests those of the debug recipes: each trains on real images."""
+    _install(session, PACKAGES, *TEST_TOOLS)
+    session.run("pytest", "-m", "slow", "tests/configs/test_debug_recipes.py", *session.posargs)
+
+
+@nox.session(default=False)
 @nox.parametrize("plugin", [nox.param(path.name, id=path.name) for path in PLUGINS])
 def plugin(session: nox.Session, plugin: str) -> None:
     """One plugin's tests, installed beside core with its declared dependencies only."""

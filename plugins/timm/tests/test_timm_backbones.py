@@ -7,12 +7,15 @@ import re
 import socket
 from typing import Any, get_type_hints
 
+import huggingface_hub
 import pytest
 import timm
 import torch
-from detcore.errors import ConfigError
+from detcore.errors import CheckpointError, ConfigError
 from detcore.interfaces import Backbone
+from detcore.loading import load_state
 from detcore_timm import models
+from detcore_timm.weights import download
 from torch import nn
 
 
@@ -130,6 +133,39 @@ def test_weights_are_loaded_only_when_asked_for(monkeypatch: pytest.MonkeyPatch)
     assert asked == []
     make("resnet18", pretrained=True)
     assert asked == ["ResNet"]
+
+
+def test_weights_by_name_are_those_of_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(model: nn.Module, **options: Any) -> None:
+        model.get_parameter("conv1.weight").data.fill_(3.0)
+
+    monkeypatch.setattr(timm.models._builder, "load_pretrained", fill)
+    backbone = make("resnet18", out_indices=(2, 3, 4))
+    report = load_state(backbone, download("resnet18"), "timm://resnet18")
+    assert report.complete
+    assert backbone.model.conv1.weight.mean() == 3
+    assert set(download("resnet18.a1_in1k")) == set(backbone.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "message"),
+    [
+        ("resnet19", ConfigError, 'timm://resnet19: timm * has no model "resnet19". Did you mean "resnet1*"?'),
+        (
+            "resnet18.none",
+            CheckpointError,
+            "timm://resnet18.none: cannot be had: RuntimeError: Invalid pretrained tag *",
+        ),
+        ("resnet18", CheckpointError, "timm://resnet18: cannot be had: *a test asked for the network*"),
+    ],
+)
+def test_weights_that_cannot_be_had_are_said_in_one_line(
+    address: str, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(error) as caught:
+        download(address)
+    assert re.fullmatch(".*".join(map(re.escape, message.split("*"))), str(caught.value))
 
 
 def test_the_namespace_has_timms_models_and_nothing_else() -> None:

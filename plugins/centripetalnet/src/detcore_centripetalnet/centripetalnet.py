@@ -26,6 +26,7 @@ from detcore_cornernet.cornernet import (
     corner_targets,
     pair_corners,
     prediction,
+    scaled,
     suppressed,
 )
 from torch import Tensor, nn
@@ -132,8 +133,8 @@ def shift_targets(
         size: C, H, W of the heatmaps.
     """
     _, height, width = size
-    scale = targets.boxes.new_tensor([width / image_size[1], height / image_size[0]])
-    first, last = targets.boxes[..., :2] * scale, targets.boxes[..., 2:] * scale
+    scale = width / image_size[1], height / image_size[0]
+    first, last = scaled(targets.boxes[..., :2], *scale), scaled(targets.boxes[..., 2:], *scale)
     centre, half = (first + last) / 2, (last - first) / 2
     centripetal = half.clamp(min=LEAST_SHIFT).log()
     top_left, bottom_right = corner_targets(targets, image_size, size)
@@ -163,7 +164,7 @@ def centres(maps: CentripetalMaps, corners: Corners, image_size: Sequence[int], 
     height, width = maps.heat.shape[2:]
     points = cells(corners.cell, width) + at(maps.offset, corners.cell)
     points = points + sign * at(maps.centripetal, corners.cell).exp()
-    return (points * points.new_tensor([image_size[1] / width, image_size[0] / height])).clamp(min=0)
+    return scaled(points, image_size[1] / width, image_size[0] / height).clamp(min=0)
 
 
 def apart(boxes: Tensor, first: Tensor, second: Tensor, threshold: float) -> Tensor:
@@ -258,6 +259,7 @@ class CentripetalHead(DenseHead):
             "loss_centripetal": in_cells(self.loss_centripetal, maps.centripetal, target.centripetal),
         }
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # how many there are depends on values
     def detections(self, predictions: list[CentripetalPair], batch: Batch, *, train: bool = False) -> list[Detections]:
         """Those of the last stack; ``train`` makes no difference."""
         with torch.no_grad():

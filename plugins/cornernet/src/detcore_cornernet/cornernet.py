@@ -144,18 +144,23 @@ def corner_targets(
         min_overlap: IoU with its object that a box may still have whose corners are a Gaussian's radius off.
     """
     _, height, width = size
-    scale = targets.boxes.new_tensor([width / image_size[1], height / image_size[0]])
-    top_left, bottom_right = targets.boxes[..., :2] * scale, targets.boxes[..., 2:] * scale
+    scale = width / image_size[1], height / image_size[0]
+    top_left, bottom_right = scaled(targets.boxes[..., :2], *scale), scaled(targets.boxes[..., 2:], *scale)
     radius = gaussian_radius((bottom_right - top_left).ceil(), min_overlap).floor().clamp(min=0)
-    limit = scale.new_tensor([width - 1, height - 1])
 
     def of(corner: Tensor) -> CornerTargets:
-        center = torch.minimum(corner, limit).clamp(min=0).floor()
+        x, y = corner.unbind(-1)
+        center = torch.stack([x.clamp(0, width - 1), y.clamp(0, height - 1)], -1).floor()
         heat = draw_gaussians(center, radius, targets.labels, targets.valid, size)
         cell = (center[..., 1] * width + center[..., 0]).long()
         return CornerTargets(heat, cell, corner - center, last_of_each(cell, targets.valid))
 
     return of(top_left), of(bottom_right)
+
+
+def scaled(points: Tensor, x: float, y: float) -> Tensor:
+    """Points (..., 2), columns times ``x`` and ``y``: a tensor made of these numbers would wait for the device."""
+    return torch.stack([points[..., 0] * x, points[..., 1] * y], -1)
 
 
 def gaussian_radius(size: Tensor, min_overlap: float) -> Tensor:
@@ -284,8 +289,7 @@ def best_corners(heat: Tensor, offset: Tensor, batch: Batch, pairing: Pairing) -
     scores, index = peaks.topk(min(pairing.corner_topk, peaks.shape[1]), 1)
     cell = index % (height * width)
     points = torch.stack([cell % width, cell // width], -1) + at(offset, cell)
-    points = points * points.new_tensor([batch.images.shape[3] / width, batch.images.shape[2] / height])
-    points = points.clamp(min=0)
+    points = scaled(points, batch.images.shape[3] / width, batch.images.shape[2] / height).clamp(min=0)
     if pairing.clip:
         points = torch.minimum(points, batch.sizes.flip(1)[:, None])
     return Corners(points, scores, index // (height * width), cell)
@@ -327,10 +331,10 @@ def suppressed(boxes: Tensor, scores: Tensor, labels: Tensor, pairing: Pairing) 
         min_score=pairing.min_score,
         max_detections=pairing.max_per_image,
     )
-    rows = [index[image, keep] for image, keep in enumerate(scores >= 0)]
+    boxes, labels = boxes.gather(1, index[..., None].expand(-1, -1, 4)), labels.gather(1, index)
     return [
-        Detections(boxes=boxes[image, its], scores=scores[image, : len(its)], labels=labels[image, its])
-        for image, its in enumerate(rows)
+        Detections(boxes=boxes[image, keep], scores=scores[image, keep], labels=labels[image, keep])
+        for image, keep in enumerate(scores >= 0)
     ]
 
 
@@ -399,6 +403,7 @@ class CornerHead(DenseHead):
         loss: Tensor = self.loss_offset(found, wanted, target.weight.flatten(), avg_factor=count)
         return loss
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # how many there are depends on values
     def detections(self, predictions: list[CornerPair], batch: Batch, *, train: bool = False) -> list[Detections]:
         """Those of the last stack; ``train`` makes no difference."""
         with torch.no_grad():

@@ -44,9 +44,8 @@ class GradientDensity(nn.Module):
     @torch.no_grad()
     def forward(self, length: Tensor, counts: Tensor) -> Tensor:
         """Lengths 0 to 1 and which of them count (bool), of one shape -> the weights of their losses in a sum."""
-        bins = len(self.edges) + 1
         region = torch.bucketize(length, self.edges.to(length.dtype), right=True)
-        number = torch.where(counts, region, bins).flatten().bincount(minlength=bins + 1)[:bins].to(length.dtype)
+        number = count_each(region, counts, len(self.edges) + 1).to(length.dtype)
         found = number > 0
         density = number
         if self.acc_sum is not None:
@@ -54,6 +53,16 @@ class GradientDensity(nn.Module):
             density = self.acc_sum.copy_(torch.where(found, moved, self.acc_sum)).to(length.dtype)
         weights = torch.where(found, 1 / density, 0) / found.sum().clamp(min=1)
         return weights[region] * counts
+
+
+def count_each(region: Tensor, counts: Tensor, bins: int) -> Tensor:
+    """(..., K) numbers below ``bins``, and which of them count (bool) -> (bins,) int64, how often each is there.
+
+    Unlike ``torch.bincount`` it does not wait for the device, and torch.compile knows the size of what comes out. The K
+    columns are counted apart, so that those who count at once seldom write to one place.
+    """
+    rows, taken = (each.reshape(-1, each.shape[-1]) for each in (region, counts))
+    return rows.new_zeros(bins, rows.shape[-1]).scatter_add(0, rows, taken.to(rows.dtype)).sum(1)
 
 
 class GHMC(Loss):

@@ -125,13 +125,18 @@ def torchvision_pyramid() -> BackboneWithFPN:
         returned_layers=[2, 3, 4],
         extra_blocks=LastLevelP6P7(256, 256),
     )
+    random_norms(backbone)
+    return backbone
+
+
+def random_norms(backbone: nn.Module) -> None:
+    """Statistics of frozen norms as trained ones have them."""
     for name, module in backbone.named_modules():
         if isinstance(module, FrozenBatchNorm2d):
             module.weight.uniform_(0.5, 1.5).mul_(0.3 if name.endswith("bn3") else 1.0)
             module.running_var.uniform_(0.5, 1.5)
             module.running_mean.normal_(std=0.1)
             module.bias.normal_(std=0.1)
-    return backbone
 
 
 def pyramid(*, folded: bool = False) -> tuple[ResNet, FPN]:
@@ -148,13 +153,13 @@ def pyramid(*, folded: bool = False) -> tuple[ResNet, FPN]:
     return backbone, neck
 
 
-def random_batch(objects: int = OBJECTS) -> Batch:
+def random_batch(objects: int = OBJECTS, classes: int = CLASSES) -> Batch:
     """Noise with objects of all sizes."""
     limit = torch.tensor([WIDTH, HEIGHT])
     corner = torch.rand(IMAGES, objects, 2) * limit * 0.8
     end = torch.minimum(corner + 16 * 12 ** torch.rand(IMAGES, objects, 2), limit)
     valid = torch.ones(IMAGES, objects, dtype=torch.bool)
-    targets = Targets(torch.cat([corner, end], -1), torch.randint(CLASSES, valid.shape), valid, ~valid)
+    targets = Targets(torch.cat([corner, end], -1), torch.randint(classes, valid.shape), valid, ~valid)
     sizes = torch.tensor([[HEIGHT, WIDTH]] * IMAGES).float()
     return Batch(torch.randn(IMAGES, 3, HEIGHT, WIDTH), sizes, sizes, torch.ones_like(sizes), range(IMAGES), targets)
 

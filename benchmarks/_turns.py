@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import torch
-from detcore.detectors import OneStage
+from detcore.interfaces import Detector
 from detcore.structures import Batch, Predictions, Targets, total_loss
 from torch import Tensor, nn
 
@@ -74,20 +74,31 @@ def contender(
     optimizer = torch.optim.SGD(trained, lr=1e-6, momentum=0.9, weight_decay=1e-4, foreach=True)
     batch = placed(batch, device, layout)
     call: Any = torch.compile(model) if compiled else model
-    if isinstance(model, OneStage):
-        losses = lambda: total_loss(call(batch, mode="losses"))  # noqa: E731
-        found = functools.partial(call, batch, mode="detections")
-    else:
-        truth = batch.truth
-        targets = [{"boxes": boxes, "labels": labels} for boxes, labels in zip(truth.boxes, truth.labels, strict=True)]
-        losses = lambda: torch.stack(list(call(batch.images, targets).values())).sum()  # noqa: E731
-        found = functools.partial(call, batch.images)
-    return Contender(model, optimizer, losses, found, device)
+    if isinstance(model, Detector):
+
+        def losses() -> Tensor:
+            return total_loss(call(batch, mode="losses"))
+
+        return Contender(model, optimizer, losses, functools.partial(call, batch, mode="detections"), device)
+    targets = torchvision_targets(batch, first_label=int(hasattr(model, "roi_heads")))
+
+    def theirs() -> Tensor:
+        return torch.stack(list(call(batch.images, targets).values())).sum()
+
+    return Contender(model, optimizer, theirs, functools.partial(call, batch.images), device)
+
+
+def torchvision_targets(batch: Batch, first_label: int) -> list[dict[str, Any]]:
+    """What is known of each image as torchvision's detectors want it; all objects are valid."""
+    truth = batch.truth
+    rows = zip(truth.boxes, truth.labels, truth.masks or [None] * len(batch), strict=True)
+    return [{"boxes": boxes, "labels": labels + first_label, "masks": masks} for boxes, labels, masks in rows]
 
 
 def placed(batch: Batch, device: str, layout: torch.memory_format) -> Batch:
     truth = batch.truth
-    targets = Targets(*(each.to(device) for each in (truth.boxes, truth.labels, truth.valid, truth.crowd)))
+    tensors = (each.to(device) for each in (truth.boxes, truth.labels, truth.valid, truth.crowd))
+    targets = Targets(*tensors, None if truth.masks is None else [each.to(device) for each in truth.masks])
     images = batch.images.to(device, memory_format=layout)
     return Batch(images, batch.sizes.to(device), batch.padded.to(device), batch.scale.to(device), batch.ids, targets)
 

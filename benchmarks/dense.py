@@ -55,6 +55,7 @@ def atss() -> OneStage:
         loss_cls=FocalLoss(),
         loss_box=GIoULoss(loss_weight=2.0),
         loss_centerness=CrossEntropyLoss(use_sigmoid=True),
+        least_weight=1.0,
     )
     head = ComposedHead(
         num_classes=CLASSES,

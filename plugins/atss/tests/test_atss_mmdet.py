@@ -49,6 +49,7 @@ def test_what_is_not_said_is_as_there() -> None:
         "assigner": {"type": "ATSSAssigner", "topk": 9},
         "loss": {
             "type": "FCOSLoss",
+            "least_weight": 1.0,
             "loss_cls": {"type": "FocalLoss"},
             "loss_box": {"type": "GIoULoss", "loss_weight": 2.0},
             "loss_centerness": {"type": "CrossEntropyLoss", "use_sigmoid": True},

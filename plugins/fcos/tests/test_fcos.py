@@ -199,9 +199,11 @@ class Recorder(Loss):
         return input.sum()
 
 
-def by_hand(decoded: bool = True, objects: int = 2, weight: Tensor | None = None) -> tuple[FCOSLoss, Predictions]:
+def by_hand(
+    decoded: bool = True, objects: int = 2, weight: Tensor | None = None, **options: float
+) -> tuple[FCOSLoss, Predictions]:
     """Three points of stride 8 (4, 4), (12, 4), (20, 4); the first two in object 1, (0, 0, 16, 16)."""
-    loss = FCOSLoss(loss_cls=Recorder(), loss_box=Recorder(decoded), loss_centerness=Recorder())
+    loss = FCOSLoss(loss_cls=Recorder(), loss_box=Recorder(decoded), loss_centerness=Recorder(), **options)
     raw = {
         "cls": torch.arange(6.0).reshape(1, 2, 1, 3),
         "box": torch.tensor([[1.0, 2, 3], [1, 2, 3], [2, 4, 6], [2, 4, 6]]).reshape(1, 4, 1, 3),
@@ -238,6 +240,13 @@ def test_a_loss_of_distances_compares_them_in_strides() -> None:
     parts: Any = by_hand(decoded=False)[0]
     assert parts.loss_box.input[0, :2].tolist() == [[1 / 8, 1 / 8, 2 / 8, 2 / 8], [2 / 8, 2 / 8, 4 / 8, 4 / 8]]
     assert parts.loss_box.target[0, :2].tolist() == [[0.5, 0.5, 1.5, 1.5], [1.5, 0.5, 0.5, 1.5]]
+
+
+def test_weights_of_boxes_count_as_no_less_than_said() -> None:
+    for least, counted in ((0.5, 2 / 3), (1.0, 1.0)):
+        parts: Any = by_hand(least_weight=least)[0]
+        assert parts.loss_box.avg_factor == pytest.approx(counted)
+        assert parts.loss_centerness.avg_factor == 2
 
 
 def test_ignored_priors_and_weights_of_matches_count() -> None:

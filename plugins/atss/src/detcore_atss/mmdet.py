@@ -39,6 +39,7 @@ def atss_head(head: Foreign) -> Part:
         assigner=train.part("assigner"),
         loss={
             "type": "FCOSLoss",
+            "least_weight": 1.0,
             "loss_cls": head.part("loss_cls", ENTROPY),
             "loss_box": head.part("loss_bbox", SMOOTH),
             "loss_centerness": head.part("loss_centerness", ENTROPY),

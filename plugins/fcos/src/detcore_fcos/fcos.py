@@ -242,18 +242,20 @@ class FCOSLoss(DenseLoss):
         loss_cls: Of class logits, over all points.
         loss_box: Of boxes in pixels, or of distances in strides where it is not ``decoded``; over points with objects.
         loss_centerness: Of centerness logits; over points with objects.
+        least_weight: The least that the loss of boxes is divided by (ATSS: 1).
 
     Raises:
         ConfigError: ``loss_centerness`` is a softmax.
     """
 
-    def __init__(self, *, loss_cls: Loss, loss_box: Loss, loss_centerness: Loss) -> None:
+    def __init__(self, *, loss_cls: Loss, loss_box: Loss, loss_centerness: Loss, least_weight: float = 1e-6) -> None:
         super().__init__()
         if loss_centerness.softmax:
             raise ConfigError("FCOSLoss: loss_centerness", "a softmax of one number", "Give it use_sigmoid = true.")
         self.loss_cls = loss_cls
         self.loss_box = loss_box
         self.loss_centerness = loss_centerness
+        self.least_weight = least_weight
         self.softmax = loss_cls.softmax
 
     def forward(self, predictions: Predictions, matches: Matches, batch: Batch) -> Losses:
@@ -266,7 +268,7 @@ class FCOSLoss(DenseLoss):
         sides = distances(centres(predictions.priors), boxes)
         central = torch.where(positive, centerness(sides.clamp(min=0)), 0)
         count = share_of(positive.sum())
-        central_count = reduce_mean(central.sum()).clamp(min=1e-6)
+        central_count = reduce_mean(central.sum()).clamp(min=self.least_weight)
         labels = truth.gather_labels(matches.index)
         return {
             "loss_cls": self.loss_cls(predictions.flat("cls"), labels, weight, count),

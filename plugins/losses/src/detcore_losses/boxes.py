@@ -116,7 +116,7 @@ class GIoULoss(Loss):
 
     decoded = True
 
-    def __init__(self, *, eps: float = 1e-7, reduction: ReductionKind = "mean", loss_weight: float = 1.0) -> None:
+    def __init__(self, *, eps: float = 1e-6, reduction: ReductionKind = "mean", loss_weight: float = 1.0) -> None:
         super().__init__()
         self.eps = eps
         self.reduce = Reduction(reduction, loss_weight)

@@ -159,3 +159,38 @@ def test_of_processes_that_start_together_one_makes_them(source: Path, tmp_path:
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert [process.communicate()[0].strip() for process in started] == ["45"] * 3
     assert made.read_text() == "x"
+
+
+def test_other_files_make_it_anew_by_what_is_known_of_them(source: Path, tmp_path: Path) -> None:
+    make, others = Counting(), [tmp_path / "a.txt", str(tmp_path / "b.txt")]
+
+    def after(change: str) -> tuple[str, int]:
+        indexed(source, "pairs 1", make, others)
+        return change, make.times
+
+    assert after("a first time; both are missing") == ("a first time; both are missing", 1)
+    assert after("nothing") == ("nothing", 1)
+    others[0].write_text("x")
+    assert after("one comes") == ("one comes", 2)
+    os.utime(source, ns=(5, 5))
+    assert after("the source is touched") == ("the source is touched", 2)
+    os.utime(others[0], ns=(5, 5))
+    assert after("the other is touched: its content is not asked for")[1] == 3
+    others.reverse()
+    assert after("other others")[1] == 4
+
+
+def test_a_source_may_be_a_folder(tmp_path: Path) -> None:
+    folder, times = tmp_path / "folder", []
+    folder.mkdir()
+
+    def make(source: Path, writer: Writer) -> None:
+        times.append(source)
+        writer.meta["files"] = sorted(path.name for path in source.iterdir())
+
+    assert indexed(folder, "names", make, [folder / "a"]).meta == {"files": []}
+    (folder / "a").write_text("")
+    assert indexed(folder, "names", make, [folder / "a"]).meta == {"files": ["a"]}
+    os.utime(folder, ns=(5, 5))
+    assert indexed(folder, "names", make, [folder / "a"]).meta == {"files": ["a"]}
+    assert times == [folder] * 3

@@ -2,16 +2,18 @@
 
 A file of annotations is read once and cached as a folder of arrays. A process maps what it touches, so that workers,
 forked or spawned, and the runs that follow cost next to nothing. The cache is known by the source's path, size, time of
-change and inode; where only these have changed, and not the content, it is kept.
+change and inode; where only these have changed, and not the content, it is kept. Of other files beside the source,
+where there are thousands, the content is not asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -107,32 +109,33 @@ class Writer:
 Make = Callable[[Path, Writer], None]
 
 
-def indexed(source: Path, kind: str, make: Make) -> Arrays:
+def indexed(source: Path, kind: str, make: Make, others: Iterable[str | Path] = ()) -> Arrays:
     """The arrays that ``make`` makes of a source, from the cache where they are there.
 
     Whoever comes while they are made waits. Where there is no room for a cache, they live as long as this process does.
 
     Args:
-        source: The file of annotations.
+        source: The file of annotations, or a folder.
         kind: What is made of it, with the version of how: another kind is cached beside.
         make: Reads the source and adds arrays.
+        others: What else it is made of, files and folders; they may be missing.
 
     Raises:
         DataError: The source cannot be read, or the arrays be written anywhere; of ``make``.
     """
-    stamp = _stamp(source)
+    rest = _rest(others)
     home = cache_folder("index") / _short(str(source.resolve()), kind)
-    wanted = home / _short(*map(str, stamp))
+    wanted = home / _short(*map(str, _stamp(source)), *rest)
     if arrays := _whole(wanted):
         return arrays
     with suppress(OSError):
         home.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(home / "lock"):
-            return _whole(wanted) or _moved(home, wanted, source) or _made(home, wanted, source, make)
+            return _whole(wanted) or _moved(home, wanted, source, rest) or _made(home, wanted, source, make, rest)
     try:
         keeper = tempfile.TemporaryDirectory(prefix="detcore-")
         folder = Path(keeper.name)
-        _made(folder, folder / "index", source, make)
+        _made(folder, folder / "index", source, make, rest)
         return Arrays(folder / "index", keeper)
     except OSError as error:
         found = f"its index cannot be written: {error.strerror or error}"
@@ -144,11 +147,25 @@ def _stamp(source: Path) -> tuple[int, int, int]:
         stat = source.stat()
     except OSError as error:
         raise DataError(str(source), f"cannot be read: {error.strerror or error}", "Check the path.") from error
+    return _known(stat)
+
+
+def _known(stat: os.stat_result) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
+def _rest(others: Iterable[str | Path]) -> list[str]:
+    """What other files are known by, as one text; none of no file."""
+    known: list[str] = []
+    for path in others:
+        known += [str(path), "missing"]
+        with suppress(OSError):
+            known[-1] = str(_known(os.stat(path)))
+    return [_short(*known)] if known else []
+
+
 def _short(*texts: str) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:20]
+    return hashlib.sha256("\n".join(texts).encode(errors="surrogateescape")).hexdigest()[:20]
 
 
 def _whole(folder: Path) -> Arrays | None:
@@ -159,10 +176,10 @@ def _whole(folder: Path) -> Arrays | None:
         return None
 
 
-def _moved(home: Path, wanted: Path, source: Path) -> Arrays | None:
+def _moved(home: Path, wanted: Path, source: Path, rest: Sequence[str]) -> Arrays | None:
     """Arrays that were made of a source of the same content."""
     headers = [path for path in home.glob(f"*/{HEADER}") if not path.parent.name.startswith(".")]
-    content = _digest(source) if headers else ""
+    content = _digest(source, rest) if headers else ""
     for header in headers:
         with suppress(OSError, ValueError, LookupError):
             if json.loads(header.read_text(encoding="utf-8"))["content"] == content and _whole(header.parent):
@@ -170,13 +187,13 @@ def _moved(home: Path, wanted: Path, source: Path) -> Arrays | None:
     return None
 
 
-def _made(home: Path, wanted: Path, source: Path, make: Make) -> Arrays:
+def _made(home: Path, wanted: Path, source: Path, make: Make, rest: Sequence[str]) -> Arrays:
     for old in home.glob(".making-*"):  # of a process that was killed: nobody else is here, who holds the lock
         shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=".making-", dir=home))
     try:
         with ThreadPoolExecutor(1) as beside:  # hashing leaves the interpreter free
-            content = beside.submit(_digest, source)
+            content = beside.submit(_digest, source, rest)
             writer = Writer(folder)
             make(source, writer)
             writer.close(content=content.result(), source=str(source))
@@ -192,6 +209,8 @@ def _made(home: Path, wanted: Path, source: Path, make: Make) -> Arrays:
     return Arrays(wanted)
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, rest: Sequence[str]) -> str:
+    if path.is_dir():
+        return _short(*map(str, _stamp(path)), *rest)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return " ".join([hashlib.file_digest(file, "sha256").hexdigest(), *rest])

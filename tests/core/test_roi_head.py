@@ -424,6 +424,62 @@ def test_branches_see_the_last_stages_samples_and_what_earlier_branches_left() -
     torch.testing.assert_close(found[0].scores, torch.tensor([2 + 1 / 3]))
 
 
+class Draws(RoIBranch):
+    """A mask of the same value for each detection; costs how many regions it is trained on."""
+
+    def __init__(self, value: float, side: int = 2) -> None:
+        super().__init__()
+        self.value, self.side = value, side
+
+    def losses(self, features: Any, samples: RoISamples, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        self.seen = samples.rois.tolist()
+        return {"loss": torch.tensor(1.0), "cells": torch.tensor(4.0)}
+
+    def detections(self, features: Any, found: Any, outputs: dict[str, Tensor], batch: Batch) -> list[Detections]:
+        masks = [torch.full((len(each), self.side, self.side), self.value) for each in found]
+        return [attrs.evolve(each, masks=its) for each, its in zip(found, masks, strict=True)]
+
+
+def drawing(*branches: Draws | None) -> ComposedRoIHead:
+    """A cascade with these branches."""
+    head = cascade(*three_heads()[: len(branches)])
+    for of_stage, branch in zip(head.stages, branches, strict=True):
+        of_stage.branches = nn.ModuleDict({} if branch is None else {"mask": branch})
+    return head
+
+
+def test_branches_of_stages_train_on_their_own_stages_regions_with_its_weight() -> None:
+    head = drawing(Draws(0.0), Draws(0.0), Draws(0.0))
+    losses = head.losses([], proposals([D, B]), batch([[A]], [[0]]))
+    assert [stage.branches["mask"].seen for stage in head.stages] == [
+        stage.extractor.seen[0].tolist() for stage in head.stages
+    ]
+    assert [float(losses[f"s{number}.mask_loss"]) for number in range(3)] == [1.0, 0.5, 0.25]
+    assert [float(losses[f"s{number}.mask_cells"]) for number in range(3)] == [4.0] * 3
+
+
+def test_detections_have_the_mean_of_the_masks_of_the_stages_that_draw_any() -> None:
+    found = drawing(Draws(0.0), None, Draws(0.5)).detections([], proposals([D], EMPTY), batch([EMPTY] * 2, [[]] * 2))
+    plain = cascade(*three_heads()).detections([], proposals([D], EMPTY), batch([EMPTY] * 2, [[]] * 2))
+    assert [each.masks.tolist() for each in found if each.masks is not None] == [[[[0.25] * 2] * 2], []]
+    torch.testing.assert_close([each.boxes for each in found], [each.boxes for each in plain])
+
+
+def test_branches_of_the_head_come_after_those_of_stages() -> None:
+    head = drawing(Draws(0.25))
+    head.branches = nn.ModuleDict({"quality": Leaves()})
+    (found,) = head.detections([], proposals([B]), batch([EMPTY], [[]]))
+    assert found.masks is not None
+    assert found.masks.tolist() == [[[0.25] * 2] * 2]
+    assert float(found.scores) > 1
+
+
+def test_masks_of_two_sizes_have_no_mean() -> None:
+    head = drawing(Draws(0.0), Draws(0.0, side=4))
+    with pytest.raises(ConfigError, match=r"^stages: their masks have sides of 2 and 4 cells\. Have them cut out"):
+        head.detections([], proposals([B]), batch([EMPTY], [[]]))
+
+
 # ----------------------------------------------------------------------------------------------- messages and helpers
 
 

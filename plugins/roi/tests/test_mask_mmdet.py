@@ -22,6 +22,9 @@ HEAD: dict[str, Any] = {
 }
 
 
+CASCADE: dict[str, Any] = {"type": "CascadeRoIHead", "num_stages": 2, "stages": [{}, {}], "stage_loss_weights": [1, 1]}
+
+
 def named(table: Foreign) -> Part:
     return table.into(table.get("type"), **{key: table.get(key) for key in ("use_mask", "num_groups") if key in table})
 
@@ -84,8 +87,8 @@ def test_without_masks_there_is_no_branch() -> None:
         ({"mask_head": {**MASK_HEAD, "conv_kernel_size": 5}}, "mask_head.conv_kernel_size = 5: only 3 has a counterpart"),
         ({"mask_head": {"type": "CoarseMaskHead"}}, "mask_head = 'CoarseMaskHead': no installed plugin translates it"),
         (
-            {"type": "CascadeRoIHead", "num_stages": 2, "stages": [{}, {}], "stage_loss_weights": [1, 1]},
-            "only that of a RoI head of one stage has a counterpart",
+            {**CASCADE, "mask_head": [MASK_HEAD]},
+            "mask heads, extractors and stages are 1, 2 and 2",
         ),
     ],
 )  # fmt: skip
@@ -106,3 +109,22 @@ def test_what_has_no_counterpart_is_listed(change: dict[str, Any], told: str) ->
 def test_names_of_tensors(norm: str | None, ours: str, theirs: str) -> None:
     part, _ = read(mask_head={**MASK_HEAD, **({"norm_cfg": {"type": norm}} if norm else {})})
     assert part.foreign_name(f"branches.mask.mask_head.{ours}") == f"roi_head.mask_head.{theirs}"
+
+
+def test_stages_of_a_cascade_have_a_branch_each() -> None:
+    heads = [MASK_HEAD, {**MASK_HEAD, "num_convs": 2}]
+    part, told = read(**{**CASCADE, "stages": [{"mask_size": 28}] * 2}, mask_head=heads)
+    assert told == []
+    assert "branches" not in part.plain
+    masks = [each["branches"]["mask"]["mask_head"] for each in part.plain["stages"]]
+    assert masks == [{"type": "FCNMaskHead"}, {"type": "FCNMaskHead", "num_convs": 2}]
+    ours = "stages.1.branches.mask.mask_head.logits.weight"
+    assert part.foreign_name(ours) == "roi_head.mask_head.1.conv_logits.weight"
+
+
+def test_one_mask_head_stands_for_those_of_all_stages() -> None:
+    part, told = read(**CASCADE)
+    assert told == []
+    first, second = (each["branches"] for each in part.plain["stages"])
+    assert first == second
+    assert first["mask"]["extractor"] == {"type": "SingleLevelRoIExtractor", "roi_size": 14}

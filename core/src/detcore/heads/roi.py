@@ -1,7 +1,8 @@
 """The composed RoI head: stages, each refining the boxes of the one before it, and branches that look at the result.
 
 One stage is the usual second stage (Ren et al. 2015); three with rising thresholds make a cascade (Cai and Vasconcelos
-2018). Branches (masks) come after the last stage.
+2018). Branches (masks) come after the last stage, or belong to stages: then each is trained on the regions of its own,
+and the mean of all stages' masks is taken (Cai and Vasconcelos 2019, section 4.3).
 
 In training a stage reads one number from the device, how many regions it samples; between stages it is the count of
 each image. All else has fixed shapes: what takes no part has weight 0.
@@ -52,7 +53,8 @@ class RoIStage(Container, nn.Module):
         class_agnostic: One box per region instead of one per class.
         num_levels: How many levels of the pyramid the extractor reads, from the shallowest.
         add_ground_truth: Train on the objects' own boxes beside the proposals; each answers for its object.
-        weight: Of the stage's losses.
+        weight: Of the stage's losses, those of its branches included.
+        branches: What the stage predicts beside boxes, by name; those of the head read the last stage's regions only.
 
     Raises:
         ConfigError: ``loss_cls`` reads sigmoids.
@@ -73,6 +75,7 @@ class RoIStage(Container, nn.Module):
         num_levels: PositiveInt = 4,
         add_ground_truth: bool = True,
         weight: float = 1.0,
+        branches: Mapping[str, RoIBranch] | None = None,
     ) -> None:
         super().__init__()
         if not loss_cls.softmax:
@@ -89,6 +92,7 @@ class RoIStage(Container, nn.Module):
         self.num_levels = num_levels
         self.add_ground_truth = add_ground_truth
         self.weight = weight
+        self.branches: Any = nn.ModuleDict(branches or {})
 
     @staticmethod
     def flow_to(child: str, built: Mapping[str, Any], flow: Flow) -> Flow:
@@ -199,7 +203,8 @@ class ComposedRoIHead(Container, RoIHead):
         num_classes: C.
         stages: At least one; each looks at the boxes that the one before it refined.
         decoder: Which regions become detections.
-        branches: What is predicted beside boxes, in order, by name; their losses are named ``<branch>_...``.
+        branches: What is predicted beside boxes, in order, by name, after the branches of the stages; their losses are
+            named ``<branch>_...``.
 
     Raises:
         ConfigError: There is no stage.
@@ -233,14 +238,13 @@ class ComposedRoIHead(Container, RoIHead):
             samples = stage.sample(proposals, batch, features)
             logits, deltas = stage(features, samples.rois)
             prefix = f"s{number}." if len(self.stages) > 1 else ""
-            losses |= {f"{prefix}{name}": value for name, value in stage.losses(logits, deltas, samples).items()}
+            terms = stage.losses(logits, deltas, samples)
+            for name, value in branch_losses(stage.branches, features, samples, batch).items():
+                terms[name] = value * stage.weight if "loss" in name else value
+            losses |= {f"{prefix}{name}": value for name, value in terms.items()}
             if number + 1 < len(self.stages):
                 proposals = _refined(stage, logits, deltas, samples, batch)
-        outputs: dict[str, Tensor] = {}
-        for name, branch in self.branches.items():
-            terms = branch.losses(features, samples, outputs, batch)
-            losses |= {f"{name}_{term}": value for term, value in terms.items()}
-        return losses
+        return losses | branch_losses(self.branches, features, samples, batch)
 
     @torch.no_grad()
     def detections(self, features: Features, proposals: Sequence[Detections], batch: Batch) -> list[Detections]:
@@ -249,10 +253,8 @@ class ComposedRoIHead(Container, RoIHead):
         counts = [len(each) for each in proposals]
         of_images = zip(torch.split(boxes, counts), torch.split(scores, counts), batch.sizes, strict=True)
         found = [self.decoder(its_boxes, its_scores, size) for its_boxes, its_scores, size in of_images]
-        outputs: dict[str, Tensor] = {}
-        for branch in self.branches.values():
-            found = branch.detections(features, found, outputs, batch)
-        return found
+        seen = [with_branches(stage.branches, features, found, batch) for stage in self.stages if stage.branches]
+        return with_branches(self.branches, features, mean_masks(seen) if seen else found, batch)
 
     def regions(self, features: Features, rois: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """RoIs (R, 5) -> class probabilities (R, C) and boxes (R, 4) or (R, C, 4) of the last stage, not clipped.
@@ -281,6 +283,44 @@ def pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     there = [torch.ones_like(each[:, 0], dtype=torch.bool) for each in rows]
     padded = nn.utils.rnn.pad_sequence([*rows], batch_first=True)
     return padded, nn.utils.rnn.pad_sequence(there, batch_first=True)
+
+
+Branches = Mapping[str, RoIBranch]
+
+
+def branch_losses(branches: Branches, features: Features, samples: RoISamples, batch: Batch) -> Losses:
+    """The losses of branches, each of which sees what those before it left; named ``<branch>_...``."""
+    outputs: dict[str, Tensor] = {}
+    losses: Losses = {}
+    for name, branch in branches.items():
+        terms = branch.losses(features, samples, outputs, batch)
+        losses |= {f"{name}_{term}": value for term, value in terms.items()}
+    return losses
+
+
+def with_branches(branches: Branches, features: Features, found: list[Detections], batch: Batch) -> list[Detections]:
+    """The detections with what the branches add to them, one after the other."""
+    outputs: dict[str, Tensor] = {}
+    for branch in branches.values():
+        found = branch.detections(features, found, outputs, batch)
+    return found
+
+
+def mean_masks(of_stages: Sequence[Sequence[Detections]]) -> list[Detections]:
+    """What the branches of several stages made of the same detections: the mean of their masks, else the last one's.
+
+    Raises:
+        ConfigError: The masks have different sizes.
+    """
+    return [attrs.evolve(of_image[-1], masks=_mean(of_image)) for of_image in zip(*of_stages, strict=True)]
+
+
+def _mean(of_stages: Sequence[Detections]) -> Tensor | None:
+    masks = [each.masks for each in of_stages if each.masks is not None]
+    if sides := sorted({each.shape[-1] for each in masks})[1:]:
+        found = f"their masks have sides of {masks[0].shape[-1]} and {sides[-1]} cells"
+        raise ConfigError("stages", found, "Have them cut out maps of one size (roi_size), so that they have a mean.")
+    return torch.stack(masks).mean(0) if masks else None
 
 
 def _with_objects(matches: Matches, valid: Tensor) -> Matches:

@@ -54,7 +54,11 @@ def _composed(head: Foreign, weights: list[float]) -> Part:
     stages = [stage(*each) for each in zip(extractors, boxes, trains, weights, strict=False)]
     if "shared_head" in head:
         stages = [behind(head.part("shared_head"), each) for each in stages]
-    return head.into("ComposedRoIHead", stages=stages, decoder=decoder(head), branches=branches(head, stages))
+    masks = mask_branches(head, len(stages))
+    if len(stages) == 1:
+        return head.into("ComposedRoIHead", stages=stages, decoder=decoder(head), branches=masks[0] if masks else None)
+    stages = [{**each, "branches": its} for each, its in zip(stages, masks, strict=True)] if masks else stages
+    return head.into("ComposedRoIHead", stages=stages, decoder=decoder(head))
 
 
 def stage(extractor: Foreign, box: Foreign, train: Foreign, weight: float) -> dict[str, Any]:
@@ -92,25 +96,32 @@ def behind(shared: Part | None, stage: dict[str, Any]) -> dict[str, Any]:
     return {**stage, "extractor": attrs.evolve(shared, table={**shared.table, "extractor": stage["extractor"]})}
 
 
-def branches(head: Foreign, stages: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What is predicted beside boxes: masks, of the only stage. ``train_cfg`` and ``test_cfg`` know their size, too."""
+def mask_branches(head: Foreign, count: int) -> list[dict[str, Any]] | None:
+    """What each of ``count`` stages predicts beside boxes: masks. ``train_cfg`` and ``test_cfg`` know their size."""
     if "mask_head" not in head:
         return None
-    if len(stages) > 1:
-        head.lose("mask_head", "only that of a RoI head of one stage has a counterpart")
-        return None
-    extractor = head.part("mask_roi_extractor")
-    if extractor is None:
+    if head.get("mask_roi_extractor") is None:
         head.lose("mask_roi_extractor", "masks have an extractor of their own here")
         return None
-    mask = head.table("mask_head")
-    for train in head.tables("stages"):
-        train.only(mask_size=2 * extractor.table.get("roi_size", 7))
+    if count > 1:
+        for key in ("mask_head", "mask_roi_extractor"):
+            if not isinstance(head.values[key], list):
+                head.values[key] = [head.values[key]] * count
+    extractors, masks, trains = head.tables("mask_roi_extractor"), head.tables("mask_head"), head.tables("stages")
+    if not len(extractors) == len(masks) == count:
+        head.lose("mask_head", f"mask heads, extractors and stages are {len(masks)}, {len(extractors)} and {count}")
+        return None
     head.table("test_cfg").only(mask_thr_binary=0.5)
-    levels = len(head.table("mask_roi_extractor").get("featmap_strides", []))
+    return [mask_branch(*each) for each in zip(extractors, masks, trains, strict=False)]
+
+
+def mask_branch(extractor: Foreign, mask: Foreign, train: Foreign) -> dict[str, Any]:
+    """The branch of one stage."""
+    levels, part = len(extractor.get("featmap_strides", [])), extractor.translated()
+    train.only(mask_size=2 * part.table.get("roi_size", 7))
     table = {
         "type": "MaskBranch",
-        "extractor": extractor,
+        "extractor": part,
         "mask_head": mask.translated(),
         "loss_mask": mask.part("loss_mask", LOSS_MASK),
         "class_agnostic": mask.get("class_agnostic") or None,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -159,26 +157,6 @@ def annotation_findings(table: Table) -> Iterator[Finding]:
     for kind, wrong, what, action in checks:
         yield Finding(kind, np.flatnonzero(wrong & sound), what, action)
         sound &= ~wrong
-
-
-def file_finding(folder: Path, names: Sequence[str]) -> Finding:
-    """Images whose files are not there."""
-    absent = np.array(_missing(folder, names), np.int64)
-    return Finding("missing image file", absent, lambda row: f"there is no file {folder / names[row]}")
-
-
-def _missing(folder: Path, names: Sequence[str]) -> list[int]:
-    """Which of the files ``names`` are not in ``folder``, as rows; asks once per folder, not once per file."""
-    listings = {parent: _listing(folder / parent) for parent in {os.path.dirname(name) for name in names}}
-    absent = (row for row, name in enumerate(names) if os.path.basename(name) not in listings[os.path.dirname(name)])
-    return [row for row in absent if not (folder / names[row]).is_file()]  # a file system may ignore upper case
-
-
-def _listing(folder: Path) -> set[str]:
-    try:
-        return {*os.listdir(folder)}
-    except OSError:
-        return set()
 
 
 def _any(wrong: Bools) -> Bools:

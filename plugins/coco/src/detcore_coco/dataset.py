@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -11,22 +10,19 @@ from typing import Any, Literal
 import attrs
 import numpy as np
 import torch
-from detcore.errors import DataError, did_you_mean
-from detcore.images import read_sized_image
+from detcore.errors import DataError
 from detcore.interfaces import ClassNames
-from detcore.polygons import PolygonPoints
 from detcore.report import Finding, Flaw, settle, summarize
+from detcore_records.files import file_finding
+from detcore_records.samples import Bools, ImageFiles, Ints, Invalid, choose, log, polygons_of, target_of
 from torch import Tensor
 from torchvision import tv_tensors
 
-from detcore_coco.checks import Bools, Ints, file_finding
 from detcore_coco.index import coco_index, findings
 from detcore_coco.outlines import Outlines
 
-log = logging.getLogger("detcore.data")
 
-
-class CocoDataset:
+class CocoDataset(ImageFiles):
     """A COCO instances file and a folder of images.
 
     ``dataset[i]`` is ``(tv_tensors.Image uint8 (3, H, W), target)``; the target has ``boxes`` (G, 4) XYXY float32,
@@ -68,7 +64,7 @@ class CocoDataset:
         images: str,
         classes: ClassNames | None = None,
         segmentation: Literal["none", "polygons", "masks"] = "none",
-        invalid: Literal["fail", "skip"] = "fail",
+        invalid: Invalid = "fail",
         keep_empty: bool = True,
         exif: bool = False,
     ) -> None:
@@ -90,33 +86,14 @@ class CocoDataset:
             log.warning("%s: %d x %s", self.file, count, kind)
         self._take(kept_images, kept, keep_empty)
 
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
-        target = self.annotations(index)
-        try:
-            path = self.folder / self._name(self._images[index])
-            return tv_tensors.Image(read_sized_image(path, self.size(index), self.exif)), target
-        except DataError as error:
-            if self.invalid == "fail":
-                raise
-            flaw = Flaw(error.where, error.found, "blackened", "unreadable image")
-        log.warning("%s", flaw)
-        self.report.append(flaw)
-        black = torch.zeros(3, *self.size(index), dtype=torch.uint8)
-        return tv_tensors.Image(black), {**self._target(index, np.arange(0)), "dropped": len(target["labels"])}
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.folder / self._name(self._images[index])
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of an image, as the file says."""
         width, height = self._index["image_sizes"][self._images[index]].tolist()
         return height, width
-
-    def annotations(self, index: int) -> dict[str, Any]:
-        """The target of an image without reading the image."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        return self._target(index, self._rows(index))
 
     def coco(self, index: int) -> list[dict[str, Any]]:
         """The annotations of an image as COCO's JSON has them, in double precision; outlines where they were read."""
@@ -131,14 +108,15 @@ class CocoDataset:
                 "iscrowd": int(arrays["crowd"][row]),
                 **({} if outlines is None else {"segmentation": outlines.coco(row, self.size(index))}),
             }
-            for row in self._rows(index).tolist()
+            for row in self.rows(index).tolist()
         ]
 
     def _name(self, row: int) -> str:
         ends = self._index["name_ends"]
         return self._index["names"][ends[row] : ends[row + 1]].tobytes().decode()
 
-    def _rows(self, index: int) -> Ints:
+    def rows(self, index: int) -> Ints:
+        """(G,) the rows of an image's objects."""
         image = self._images[index]
         rows: Ints = self._index["order"][slice(*self._index["offsets"][image : image + 2])]
         return rows[self._kept[rows]]
@@ -147,35 +125,24 @@ class CocoDataset:
     def _outlines(self) -> Outlines | None:
         return None if self.segmentation == "none" else Outlines.of(self._index)
 
-    def _target(self, index: int, rows: Ints) -> dict[str, Any]:
+    def target(self, index: int, rows: Ints) -> dict[str, Any]:
+        """The target of an image with these rows of its objects."""
         size, arrays = self.size(index), self._index
         boxes = arrays["boxes"][rows]
-        boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).astype(np.float32)
-        return {
-            "boxes": tv_tensors.BoundingBoxes(
-                torch.from_numpy(boxes), format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size
-            ),
-            "labels": torch.from_numpy(self._label_of[arrays["categories"][rows]]),
-            "image_id": int(self.image_ids[index]),
-            "iscrowd": torch.from_numpy(arrays["crowd"][rows].astype(np.int64)),
-            "area": torch.from_numpy(arrays["areas"][rows].astype(np.float32)),
-            **self._segments(rows.tolist(), size),
-        }
+        boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+        labels = self._label_of[arrays["categories"][rows]]
+        id_ = int(self.image_ids[index])
+        target = target_of(boxes, labels, id_, arrays["crowd"][rows], arrays["areas"][rows], size)
+        return {**target, **self._segments(rows.tolist(), size)}
 
-    def _segments(self, rows: Sequence[int], size: tuple[int, int]) -> dict[str, Tensor]:
+    def _segments(self, rows: Sequence[int], size: tuple[int, int]) -> Mapping[str, Tensor]:
         found = self._outlines
         if found is None:
             return {}
         if self.segmentation == "masks":
             masks = [torch.from_numpy(found.bitmap(row, size)) for row in rows]
             return {"masks": tv_tensors.Mask(torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.uint8))}
-        outlines = [(owner, points) for owner, row in enumerate(rows) for points in found.polygons(row)]
-        points = np.concatenate([np.zeros((0, 2)), *(points for _, points in outlines)]).astype(np.float32)
-        return {
-            "polygons": PolygonPoints(torch.from_numpy(points), canvas_size=size),
-            "offsets": torch.tensor([0, *(len(points) for _, points in outlines)]).cumsum(0),
-            "owner": torch.tensor([owner for owner, _ in outlines], dtype=torch.int64),
-        }
+        return polygons_of([found.polygons(row) for row in rows], size)
 
     # ------------------------------------------------------------------------------------------------ construction
 
@@ -245,12 +212,6 @@ def _choose(
             raise DataError(f"{file}: categories", found, f"Give each its own {attribute}.")
     if not categories:
         raise DataError(f"{file}: categories", "there are none", "Add id and name of each class.")
-    for name in (categories and classes) or ():
-        if name not in by_name:
-            near = did_you_mean(name, by_name) or f"It has {', '.join(by_name)}."
-            raise DataError(str(file), f'no category is called "{name}", which the config lists in classes', near)
     if classes is None:
         return categories
-    if not classes or len(set(classes)) < len(classes):
-        raise DataError(str(file), f"classes = {list(classes)}", "Name at least one class, and each once.")
-    return [by_name[name] for name in classes]
+    return [by_name[name] for name in choose(str(file), by_name, classes, "category")]

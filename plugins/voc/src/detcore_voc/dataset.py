@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from detcore.errors import DataError
-from detcore.images import read_sized_image
 from detcore.interfaces import ClassNames
 from detcore.report import Flaw, settle, summarize
-from torchvision import tv_tensors
+from detcore_records.samples import Bools, ImageFiles, Ints, Invalid, choose, log, target_of
 
-from detcore_voc.checks import Bools, Ints, Table, file_findings, object_findings, size, tabulate
+from detcore_voc.checks import Table, file_findings, object_findings, size, tabulate
 from detcore_voc.files import File, find, stems
 from detcore_voc.reading import read_lines
 
@@ -28,10 +25,8 @@ SHIFTS: Mapping[Coordinates, Sequence[float]] = {
 }
 """What is added to xmin, ymin, xmax, ymax to have edges in pixels, the image's corner at 0."""
 
-log = logging.getLogger("detcore.data")
 
-
-class VOCDataset:
+class VOCDataset(ImageFiles):
     """A folder in Pascal VOC's layout: an XML file for each image, and texts that list images.
 
     ``dataset[i]`` is ``(tv_tensors.Image uint8 (3, H, W), target)``; the target has ``boxes`` (G, 4) XYXY float32,
@@ -81,7 +76,7 @@ class VOCDataset:
         classes: ClassNames | None = None,
         coordinates: Coordinates = "pixels",
         difficult: Literal["ignore", "keep"] = "ignore",
-        invalid: Literal["fail", "skip"] = "fail",
+        invalid: Invalid = "fail",
         keep_empty: bool = True,
         exif: bool = False,
     ) -> None:
@@ -95,7 +90,7 @@ class VOCDataset:
         every = _stems(sheets) if text is None or classes is None else []
         names = every if text is None else read_lines(text)
         files = {file.stem: file for file in find(sheets, self.folder, {*names, *every})}
-        self.classes: Sequence[str] = _found(sheets, files.values()) if classes is None else _given(sheets, classes)
+        self.classes = _found(sheets, files.values()) if classes is None else choose(str(sheets), None, classes)
         kept = self._sound([files[name] for name in names])
         table = tabulate(kept, self.classes, SHIFTS[coordinates])
         sound = self._sound_objects(kept, table)
@@ -108,47 +103,25 @@ class VOCDataset:
             raise DataError(str(text or sheets), f"no image is left of {len(names)}", why)
         self._take(kept, table, stay, sound & stay[table.file], ignored)
 
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
-        target = self.annotations(index)
-        try:
-            path = self.folder / str(self._names[index])
-            return tv_tensors.Image(read_sized_image(path, self.size(index), self.exif)), target
-        except DataError as error:
-            if self.invalid == "fail":
-                raise
-            flaw = Flaw(error.where, error.found, "blackened", "unreadable image")
-        log.warning("%s", flaw)
-        self.report.append(flaw)
-        black = torch.zeros(3, *self.size(index), dtype=torch.uint8)
-        return tv_tensors.Image(black), {**self._target(index, np.arange(0)), "dropped": len(target["labels"])}
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.folder / str(self._names[index])
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of an image, as its file says."""
         width, height = self._sizes[index].tolist()
         return height, width
 
-    def annotations(self, index: int) -> dict[str, Any]:
-        """The target of an image without reading the image."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        return self._target(index, np.arange(*self._offsets[index : index + 2]))
+    def rows(self, index: int) -> Ints:
+        """(G,) the rows of an image's objects."""
+        return np.arange(*self._offsets[index : index + 2])
 
-    def _target(self, index: int, rows: Ints) -> dict[str, Any]:
+    def target(self, index: int, rows: Ints) -> dict[str, Any]:
+        """The target of an image with these rows of its objects."""
         boxes = self._boxes[rows]
-        return {
-            "boxes": tv_tensors.BoundingBoxes(
-                torch.from_numpy(boxes.astype(np.float32)),
-                format=tv_tensors.BoundingBoxFormat.XYXY,
-                canvas_size=self.size(index),
-            ),
-            "labels": torch.from_numpy(self._labels[rows]),
-            "image_id": str(self.image_ids[index]),
-            "iscrowd": torch.from_numpy(self._ignored[rows].astype(np.int64)),
-            "area": torch.from_numpy((boxes[:, 2:] - boxes[:, :2]).prod(1).astype(np.float32)),
-        }
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        id_ = str(self.image_ids[index])
+        return target_of(boxes, self._labels[rows], id_, self._ignored[rows], areas, self.size(index))
 
     # ------------------------------------------------------------------------------------------------ construction
 
@@ -195,9 +168,3 @@ def _found(folder: Path, files: Iterable[File]) -> tuple[str, ...]:
     if not names:
         raise DataError(str(folder), "no object in its files has a name", 'Name the classes: classes = ["..."].')
     return tuple(sorted(names))
-
-
-def _given(folder: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    if not classes or len(set(classes)) < len(classes):
-        raise DataError(str(folder), f"classes = {list(classes)}", "Name at least one class, and each once.")
-    return tuple(classes)

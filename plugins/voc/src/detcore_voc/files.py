@@ -9,11 +9,9 @@ from pathlib import Path
 
 import attrs
 from detcore.errors import DataError
+from detcore_records.files import SUFFIXES
 
 from detcore_voc.reading import Sheet, read
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""What image files end in, in upper or lower case."""
 
 
 @attrs.frozen(eq=False)

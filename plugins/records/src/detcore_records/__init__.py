@@ -1,0 +1,1 @@
+"""What data formats share: see ``detcore_records.dataset``, and ``detcore_records.record`` for what one yields."""

@@ -289,6 +289,9 @@ def test_a_bad_entry_is_named_or_reported(folder: Path) -> None:
         given(folder, one(), bad)
     report = given(folder, bad, one(), invalid="skip").report
     assert [str(flaw) for flaw in report] == ["x.txt: line 3: 3 numbers, not 5; dropped"]
+    odd = given(folder, Bad("x.txt", "is not there", "missing file", "kept"), one())
+    assert [str(flaw) for flaw in odd.report] == ["x.txt: is not there; kept"]
+    assert len(odd) == 1
 
 
 def test_a_line_is_where_an_object_is(lines: Path) -> None:

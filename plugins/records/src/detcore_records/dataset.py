@@ -209,11 +209,12 @@ class RecordDataset(ImageFiles):
 
     def _settle_bad(self) -> None:
         """Raise for the first entry that cannot be read, or note them all."""
-        bad: Sequence[tuple[str, str, str]] = self._arrays.meta["bad"]
-        kinds = dict.fromkeys(kind for _, _, kind in bad)
+        bad: Sequence[tuple[str, str, str, str]] = self._arrays.meta["bad"]
+        alike: dict[tuple[str, str], list[int]] = {}
+        for row, (_, _, kind, action) in enumerate(bad):
+            alike.setdefault((kind, action), []).append(row)
         found = [
-            Finding(kind, np.array([row for row, each in enumerate(bad) if each[2] == kind]), lambda row: bad[row][1])
-            for kind in kinds
+            Finding(kind, np.array(rows), lambda row: bad[row][1], action) for (kind, action), rows in alike.items()
         ]
         settle(found, lambda row: bad[row][0], len(bad), self.invalid == "skip", self.report)
 

@@ -68,7 +68,7 @@ def write_records(
     arrays = _Records(writer, classes, outlined)
     for part in _chunks(records):
         bad = [each for each in part if isinstance(each, Bad)]
-        arrays.bad += [(each.where, each.what, each.kind) for each in bad]
+        arrays.bad += [(each.where, each.what, each.kind, each.action) for each in bad]
         arrays.add([each for each in part if isinstance(each, Record)])
     arrays.close()
 
@@ -95,7 +95,7 @@ class _Records:
 
     def __init__(self, writer: Writer, classes: Sequence[str] | None, outlined: bool) -> None:
         self.writer, self.declared, self.outlined = writer, classes is not None, outlined
-        self.bad: list[tuple[str, str, str]] = []
+        self.bad: list[tuple[str, str, str, str]] = []
         self.labels = {name: label for label, name in enumerate(classes or ())}
         self.count = len(self.labels)
         self.odd: dict[str, list[tuple[int, str]]] = {"boxes": [], "outlines": []}

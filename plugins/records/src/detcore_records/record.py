@@ -61,11 +61,13 @@ class Bad:
         where: The file and what of it, e.g. ``labels/a.txt: line 3``.
         what: What was found, e.g. ``3 numbers, not 5``.
         kind: What flaws are counted by, e.g. ``unreadable line``.
+        action: What is done about it where flaws are skipped; ``kept``, of what is only odd: noted in any case.
     """
 
     where: str
     what: str
     kind: str
+    action: str = "dropped"
 
 
 def extent(outlines: Sequence[Numbers]) -> Numbers:

@@ -1,0 +1,1 @@
+"""YOLO text: see ``detcore_yolo.dataset``."""

@@ -102,8 +102,9 @@ def evaluate(
 
 def report(metrics: Mapping[str, float], folder: Path | None = None) -> Mapping[str, float]:
     """Say how it ended."""
+    width = max(12, *map(len, metrics)) if metrics else 0
     for name, value in metrics.items():
-        print(f"{name:>12} {value:.4f}")
+        print(f"{name:>{width}} {value:.4f}")
     if folder is not None:
         print(f"in {folder}")
     return metrics

@@ -11,7 +11,7 @@ from detcore.errors import ConfigError, DataError
 from detcore.masks import encode, paste
 from detcore.structures import Detections
 from detcore_coco.dataset import CocoDataset
-from detcore_coco.evaluator import ENGINES, NAMES, CocoEvaluator, evaluate_files
+from detcore_coco.evaluator import ENGINES, NAMES, PROPOSALS, CocoEvaluator, evaluate_files
 from detcore_coco.truth import ground_truth
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -87,10 +87,54 @@ def nothing():
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("metric", PUBLISHED)
 def test_files_give_cocos_published_figures(metric, engine, capfd):
-    figures = evaluate_files(str(TRUTH), str(RESULTS[metric]), metric, engine)
-    assert len(figures) == 12
-    assert np.abs(np.subtract(figures, PUBLISHED[metric])).max() < 1e-12
+    scores = evaluate_files(str(TRUTH), str(RESULTS[metric]), metric, engine)
+    assert [*scores.figures] == [*NAMES]
+    assert np.abs(np.subtract([*scores.figures.values()], PUBLISHED[metric])).max() < 1e-12
     assert capfd.readouterr() == ("", "")
+    defined = [value for value in scores.per_class.values() if value > -1]
+    assert len(scores.per_class) == 80
+    assert np.mean(defined) == pytest.approx(PUBLISHED[metric][0], abs=1e-12)  # AP is the mean of the classes'
+
+
+@needs_api
+def test_a_classs_figure_is_that_of_the_class_alone(tmp_path):
+    scores = evaluate_files(str(TRUTH), str(RESULTS["bbox"]))
+    truth, rows = json.loads(TRUTH.read_text()), json.loads(RESULTS["bbox"].read_text())
+    for id_ in (1, 3, 62):
+        alone = {
+            **truth,
+            "annotations": [row for row in truth["annotations"] if row["category_id"] == id_],
+            "categories": [row for row in truth["categories"] if row["id"] == id_],
+        }
+        (tmp_path / "truth.json").write_text(json.dumps(alone))
+        (tmp_path / "rows.json").write_text(json.dumps([row for row in rows if row["category_id"] == id_]))
+        found = evaluate_files(str(tmp_path / "truth.json"), str(tmp_path / "rows.json"), engine="pycocotools")
+        assert scores.per_class[id_] == pytest.approx(found.figures["AP"], abs=1e-12)
+
+
+@needs_api
+def test_engines_agree_on_proposals():
+    faster, own = (evaluate_files(str(TRUTH), str(RESULTS["bbox"]), "proposal", engine) for engine in ENGINES)
+    assert [*faster.figures] == [*PROPOSALS]
+    assert faster.figures == pytest.approx(own.figures, abs=1e-12)
+    assert 0.5 < faster.figures["AR100"] < 1
+    assert faster.per_class == {}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_proposals_count_whatever_their_class(engine):
+    """150 boxes: of three objects one comes first, one as the 120th, one not at all."""
+    dataset = Boxes()
+    evaluator = CocoEvaluator(dataset, engine=engine, metrics=["proposal"])
+    boxes = torch.tensor([[300.0, 200, 310, 210]]).repeat(150, 1)
+    boxes[0], boxes[119] = torch.tensor([[0.0, 0, 50, 50], [100, 100, 200, 220]])
+    found = Detections(boxes, torch.linspace(1, 0.5, 150), torch.ones(150, dtype=torch.int64))
+    evaluator.update([found, nothing(), nothing()], ["a", "b", "c"])
+    figures = evaluator.compute()
+    assert figures["proposal_AR100"] == pytest.approx(1 / 3)
+    assert figures["proposal_AR300"] == figures["proposal_AR1000"] == pytest.approx(2 / 3)
+    assert (figures["proposal_ARs"], figures["proposal_ARm"]) == (-1, 1)
+    assert figures["proposal_ARl"] == pytest.approx(1 / 2)
 
 
 @needs_api
@@ -105,8 +149,9 @@ def test_detections_give_cocos_published_figures(metric, engine, tmp_path):
         of_image = [row for row in rows if row["image_id"] == id_]
         evaluator.update([as_detections(of_image, dataset, metric)], [id_])
     figures = evaluator.compute()
-    assert [*figures] == [f"{metric}_{name}" for name in NAMES]
-    assert np.abs(np.subtract([*figures.values()], PUBLISHED[metric])).max() < 1e-12
+    assert [*figures][:12] == [f"{metric}_{name}" for name in NAMES]
+    assert [*figures][12:] == [f"{metric}_AP/{name}" for name in dataset.classes]
+    assert np.abs(np.subtract([*figures.values()][:12], PUBLISHED[metric])).max() < 1e-12
     assert {row["category_id"] for row in evaluator.results()} == {row["category_id"] for row in rows}
     assert len(evaluator.results()) == len(rows)
 
@@ -178,7 +223,10 @@ def test_a_shifted_box_counts_below_its_iou_only(engine):
 def test_no_detections_score_zero(engine, updated, capfd):
     evaluator = CocoEvaluator(Crowded(), engine=engine, metrics=["bbox", "segm"])
     evaluator.update([nothing()] * updated, [10, 11, 12][:updated])
-    assert evaluator.compute() == {f"{metric}_{name}": 0.0 for metric in ("bbox", "segm") for name in NAMES}
+    classes = [f"AP/{name}" for name in Crowded.classes]
+    assert evaluator.compute() == {
+        f"{metric}_{name}": 0.0 for metric in ("bbox", "segm") for name in (*NAMES, *classes)
+    }
     assert evaluator.results() == []
     assert capfd.readouterr() == ("", "")
 
@@ -261,7 +309,7 @@ def test_wrong_arguments_and_data_are_named():
     with pytest.raises(ConfigError, match=r'^CocoEvaluator: engine: "slow"\. Engines: faster, pycocotools\.$'):
         CocoEvaluator(dataset, engine="slow")
     with pytest.raises(
-        ConfigError, match=r"^CocoEvaluator: metrics: \['mask'\]\. It lists \"bbox\", \"segm\" or both\.$"
+        ConfigError, match=r"^CocoEvaluator: metrics: \['mask'\]\. It lists one or more of: bbox, segm, proposal\.$"
     ):
         CocoEvaluator(dataset, metrics=["mask"])
     with pytest.raises(DataError, match=r"^CocoEvaluator: the dataset has no image 'z'$"):
@@ -332,7 +380,7 @@ def test_files_that_do_not_belong_together_are_named(tmp_path):
     ):
         evaluate_files(str(truth), str(results))
     results.write_text("[]")
-    assert evaluate_files(str(truth), str(results)) == [0.0] * 12
+    assert evaluate_files(str(truth), str(results)).figures == dict.fromkeys(NAMES, 0.0)
 
 
 def test_a_pasted_mask_fills_its_box_and_nothing_else():

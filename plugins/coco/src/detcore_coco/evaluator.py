@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import attrs
+import numpy as np
 from detcore.errors import ConfigError, DataError
 from detcore.interfaces import Dataset, Evaluator
 from detcore.results import Row, to_rows
@@ -19,10 +21,13 @@ from detcore_coco.reading import read
 from detcore_coco.truth import Truth, ground_truth
 
 Engine = Literal["faster", "pycocotools"]
-Metric = Literal["bbox", "segm"]
+Metric = Literal["bbox", "segm", "proposal"]
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve figures in its order; s, m and l are objects below 32^2, below 96^2 and above, in pixels of area."""
+
+PROPOSALS = ("AR100", "AR300", "AR1000", "ARs", "ARm", "ARl")
+"""Recall of boxes whatever their class, with so many an image; that of sizes with 1000."""
 
 ENGINES: Mapping[str, tuple[str, str]] = {
     "faster": ("faster_coco_eval:COCO", "faster_coco_eval:COCOeval_faster"),
@@ -31,7 +36,7 @@ ENGINES: Mapping[str, tuple[str, str]] = {
 
 
 class CocoEvaluator(Evaluator):
-    """COCO's metrics of boxes or masks: ``bbox_AP``, ``bbox_AP50``, ..., ``segm_ARl``.
+    """COCO's metrics: ``bbox_AP``, ``bbox_AP50``, ..., ``segm_ARl``, ``proposal_AR1000``; of classes ``bbox_AP/cat``.
 
     A figure that COCO leaves undefined (``APs`` where no object is small) is -1, as COCO has it. Without any detection
     all figures are 0. Images that are never updated count as images in which nothing was found.
@@ -40,21 +45,31 @@ class CocoEvaluator(Evaluator):
         dataset: What is evaluated on. Ground truth comes from its ``annotations(index)`` where it has this method (a
             target without its image), else from its samples' targets. A ``CocoDataset`` keeps COCO's own ids.
         engine: ``"faster"`` (faster-coco-eval, C++) or ``"pycocotools"``; their figures are the same to 1e-12.
-        metrics: ``"bbox"``, ``"segm"`` or both; ``"segm"`` wants ``polygons`` or ``masks`` in targets and masks in
-            detections.
+        metrics: Of ``"bbox"``, ``"segm"`` and ``"proposal"``, in order. ``"segm"`` wants ``polygons`` or ``masks`` in
+            targets and masks in detections; ``"proposal"`` is the recall of boxes whatever their class.
+        per_class: Whether the average precision of each class is given too.
 
     Raises:
         ConfigError: No metrics, or one or an engine that does not exist.
     """
 
-    def __init__(self, dataset: Dataset, *, engine: Engine = "faster", metrics: Sequence[Metric] = ("bbox",)) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        engine: Engine = "faster",
+        metrics: Sequence[Metric] = ("bbox",),
+        per_class: bool = True,
+    ) -> None:
         if engine not in ENGINES:
             raise ConfigError("CocoEvaluator: engine", f'"{engine}"', f"Engines: {', '.join(ENGINES)}.")
-        if not metrics or not {*metrics} <= {"bbox", "segm"}:
-            raise ConfigError("CocoEvaluator: metrics", f"{list(metrics)}", 'It lists "bbox", "segm" or both.')
+        if not metrics or not {*metrics} <= {*get_args(Metric)}:
+            fix = f"It lists one or more of: {', '.join(get_args(Metric))}."
+            raise ConfigError("CocoEvaluator: metrics", f"{list(metrics)}", fix)
         self.dataset = dataset
         self.engine: Engine = engine
         self.metrics = tuple(metrics)
+        self.per_class = per_class
         self._rows: dict[int | str, list[Row]] = {}
 
     def update(self, detections: Sequence[Detections], ids: Sequence[int | str]) -> None:
@@ -100,13 +115,17 @@ class CocoEvaluator(Evaluator):
     def compute(self) -> dict[str, float]:
         """All metrics by name, as fractions."""
         figures: dict[str, float] = {}
+        of_classes: dict[str, float] = {}
         rows = [{**row, "image_id": self.truth.numbers[row["image_id"]]} for row in self.results()]
         for metric in self.metrics:
-            unused = "segmentation" if metric == "bbox" else "bbox"  # a mask's size is its own, not that of its box
+            unused = "bbox" if metric == "segm" else "segmentation"  # a mask's size is its own, not that of its box
             of_metric = [{key: value for key, value in row.items() if key != unused} for row in rows]
-            values = evaluate(self.truth.content, of_metric, metric, self.engine)
-            figures |= {f"{metric}_{name}": value for name, value in zip(NAMES, values, strict=True)}
-        return figures
+            scores = evaluate(self.truth.content, of_metric, metric, self.engine)
+            figures |= {f"{metric}_{name}": value for name, value in scores.figures.items()}
+            if self.per_class:
+                names = dict(zip(self.truth.category_ids, self.dataset.classes, strict=True))
+                of_classes |= {f"{metric}_AP/{names[id_]}": value for id_, value in scores.per_class.items()}
+        return figures | of_classes
 
     @cached_property
     def truth(self) -> Truth:
@@ -114,27 +133,60 @@ class CocoEvaluator(Evaluator):
         return ground_truth(self.dataset, outlines="segm" in self.metrics)
 
 
-def evaluate(
-    truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric: Metric, engine: Engine
-) -> list[float]:
-    """COCO's twelve figures (see ``NAMES``) of results against an instances table; zeros where there are no results."""
+@attrs.frozen
+class Scores:
+    """What results are worth.
+
+    Attributes:
+        figures: COCO's twelve (``NAMES``), or those of proposals, by name.
+        per_class: Average precision by the id of the category; -1 where it has no object. None of proposals.
+    """
+
+    figures: Mapping[str, float]
+    per_class: Mapping[int, float]
+
+
+def evaluate(truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric: Metric, engine: Engine) -> Scores:
+    """Scores of results against an instances table; zeros where there are no results."""
     if not rows:
-        return [0.0] * len(NAMES)
+        ids = [] if metric == "proposal" else [category["id"] for category in truth["categories"]]
+        return Scores(dict.fromkeys(PROPOSALS if metric == "proposal" else NAMES, 0.0), dict.fromkeys(ids, 0.0))
     coco, coco_eval = (_import(address) for address in ENGINES[engine])
     with redirect_stdout(io.StringIO()):
         expected = coco()
         annotations = [{**row} for row in truth["annotations"]]  # the engines write into annotations and results
         expected.dataset = {**truth, "annotations": annotations}
         expected.createIndex()
-        evaluation = coco_eval(expected, expected.loadRes([{**row} for row in rows]), metric)
+        found = expected.loadRes([{**row} for row in rows])
+        evaluation = coco_eval(expected, found, "bbox" if metric == "proposal" else metric)
+        if metric == "proposal":
+            evaluation.params.useCats, evaluation.params.maxDets = 0, [100, 300, 1000]
         evaluation.evaluate()
         evaluation.accumulate()
+        if metric == "proposal":
+            return Scores(_recalls(evaluation.eval["recall"]), {})
         evaluation.summarize()
-    return [float(value) for value in evaluation.stats[: len(NAMES)]]
+    figures = zip(NAMES, map(float, evaluation.stats), strict=False)
+    precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]  # of objects of all sizes, 100 detections
+    classes = zip(evaluation.params.catIds, precision.transpose(2, 0, 1), strict=True)
+    return Scores(dict(figures), {id_: _mean(values) for id_, values in classes})
 
 
-def evaluate_files(truth: str, results: str, metric: Metric = "bbox", engine: Engine = "faster") -> list[float]:
-    """COCO's twelve figures of a results file against an instances file.
+def _recalls(recall: Any) -> dict[str, float]:
+    """``PROPOSALS`` of recalls by IoU, class (one), size and number of detections."""
+    recall = np.asarray(recall)
+    values = [recall[:, :, 0, number] for number in range(3)] + [recall[:, :, size, 2] for size in (1, 2, 3)]
+    return dict(zip(PROPOSALS, map(_mean, values), strict=True))
+
+
+def _mean(values: Any) -> float:
+    """Of those that are defined; -1 where none is."""
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else -1.0
+
+
+def evaluate_files(truth: str, results: str, metric: Metric = "bbox", engine: Engine = "faster") -> Scores:
+    """Scores of a results file against an instances file.
 
     Raises:
         DataError: A file cannot be read or is not COCO's, or a result is of an image that the truth does not have.

@@ -121,12 +121,69 @@ class Sanitize(Transform):  # type: ignore[misc]  # torchvision is not typed
         """Image and target -> the same image, and a target with the objects that are left."""
         boxes = target["boxes"].as_subclass(Tensor)
         inside = clip_boxes(boxes, boxes.new_tensor(F.get_size(image)))
-        keep = (inside[:, 2:] - inside[:, :2] >= self.min_size).all(1)
-        gone = int((~keep).sum())
-        if not gone:
-            return image, target
-        kept = {name: tv_tensors.wrap(target[name][keep], like=target[name]) for name in ROWS if name in target}
-        return image, {**target, **kept, **_keep_polygons(target, keep), "dropped": target.get("dropped", 0) + gone}
+        return image, keep_rows(target, self.keeps(inside[:, 2:] - inside[:, :2]))
+
+    def keeps(self, sizes: Tensor) -> Tensor:
+        """(G,) bool: which objects stay; ``sizes`` (G, 2) are width and height of what of their boxes is inside."""
+        return (sizes >= self.min_size).all(1)
+
+
+def keep_rows(target: dict[str, Any], keep: Tensor) -> dict[str, Any]:
+    """A target with the objects that ``keep`` (G,) says, each with all it has; the others are counted as dropped."""
+    gone = int((~keep).sum())
+    if not gone:
+        return target
+    kept = {name: tv_tensors.wrap(target[name][keep], like=target[name]) for name in ROWS if name in target}
+    return {**target, **kept, **_keep_polygons(target, keep), "dropped": target.get("dropped", 0) + gone}
+
+
+class Mixing(Transform):  # type: ignore[misc]
+    """A transform that looks at other samples of the dataset too. It stands in a list of transforms as any other does.
+
+    What it draws, partners too, comes from torch's generator, which is seeded for each sample.
+    """
+
+    def mix(self, image: Any, target: dict[str, Any], others: Samples) -> tuple[Any, dict[str, Any]]:
+        """Image and target -> the same, with something of others; called in place of the transform itself."""
+        raise NotImplementedError
+
+    def forward(self, *sample: Any) -> Any:
+        """There are no others where it is called as other transforms are. Raises DataError."""
+        found = "looks at other samples of the dataset, and nobody gives it any"
+        raise DataError(type(self).__name__, found, "Name it in [train].transforms itself, not inside of a transform.")
+
+
+@attrs.frozen(eq=False)
+class Samples:
+    """The samples of a dataset, each as the first transform of a list is given it: a tensor and a named target."""
+
+    dataset: Dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        with _about(f"image {index}", type(self.dataset).__name__):
+            image, target = self.dataset[index]
+            image = image if isinstance(image, Tensor) else F.to_image(image)
+        return image, {"image_id": index, **target, "original": tuple(F.get_size(image))}
+
+    def draw(self, transforms: Sequence[Transform] = ()) -> Sample:
+        """A random one behind ``transforms``."""
+        return self.through(int(torch.randint(len(self), ())), transforms)
+
+    def through(self, index: int, transforms: Sequence[Transform]) -> Sample:
+        """One behind ``transforms``. Raises DataError where it is not what it should be then."""
+        image, target = self[index]
+        name = f"image {index} (id {target['image_id']})"
+        for transform in transforms:
+            with _about(name, type(transform).__name__):
+                mixes = isinstance(transform, Mixing)
+                image, target = transform.mix(image, target, self) if mixes else transform(image, target)
+        problem = sample_problem(image, target, len(self.dataset.classes))
+        if problem:
+            raise DataError(name, problem)
+        return image, target
 
 
 @attrs.frozen(eq=False)
@@ -292,18 +349,7 @@ class _Fetch:
     def sample(self, place: Place) -> Sample:
         epoch, position, index = place
         with seeded(self.seed, epoch, position):
-            with _about(f"image {index}", type(self.dataset).__name__):
-                image, target = self.dataset[index]
-                image = image if isinstance(image, Tensor) else F.to_image(image)
-            name = f"image {index} (id {target.get('image_id', 'missing')})"
-            target = {"image_id": index, **target, "original": tuple(F.get_size(image))}
-            for transform in self.transforms:
-                with _about(name, type(transform).__name__):
-                    image, target = transform(image, target)
-        problem = sample_problem(image, target, len(self.dataset.classes))
-        if problem:
-            raise DataError(name, problem)
-        return image, target
+            return Samples(self.dataset).through(index, self.transforms)
 
 
 @contextmanager

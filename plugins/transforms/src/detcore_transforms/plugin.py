@@ -1,0 +1,28 @@
+"""What this plugin adds; imports no torch."""
+
+from __future__ import annotations
+
+from detcore import Component, hookimpl
+
+TRANSFORMS = {
+    "mosaic": {
+        "Mosaic": "Four images around a point (YOLOX, YOLOv4)",
+        "MixUp": "The mean of two images with the objects of both (YOLOX)",
+    },
+    "affine": {"YOLOXRandomAffine": "Scaled, turned, sheared and moved about the top left (YOLOX)"},
+    "colors": {
+        "YOLOXHSVRandomAug": "Hue, saturation and value, each added to (YOLOX)",
+        "PhotoMetricDistortion": "Brightness, contrast, saturation, hue, channels (SSD)",
+    },
+    "copy_paste": {"CopyPaste": "Objects of another image pasted over this one (Ghiasi et al. 2021)"},
+}
+
+
+@hookimpl
+def detcore_components() -> list[Component]:
+    """Called once at discovery."""
+    return [
+        Component("transform", name, f"detcore_transforms.{module}:{name}", text)
+        for module, names in TRANSFORMS.items()
+        for name, text in names.items()
+    ]

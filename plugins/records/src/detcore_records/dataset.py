@@ -60,6 +60,9 @@ class RecordDataset(ImageFiles):
     VERSION: ClassVar[int] = 1
     """Raised when the same files are read otherwise, where the change is in another module than the class."""
 
+    UNIT: ClassVar[str] = "line"
+    """What the numbers in a record's ``lines`` count."""
+
     def __init__(
         self,
         *,
@@ -251,7 +254,7 @@ class RecordDataset(ImageFiles):
         def where(row: int) -> str:
             of, line = int(image[row]), int(arrays["lines"][row])
             if line:
-                return f"{self._wheres[of] or self.source}: line {line}"
+                return f"{self._wheres[of] or self.source}: {self.UNIT} {line}"
             return f"{self._where(of)}: object {row - int(arrays['offsets'][of]) + 1}"
 
         def settled(findings: Iterable[Finding], judged: Bools) -> Bools:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from detcore.errors import ComponentError, DataError
 from detcore.index import Array, Arrays, Writer
 
-from detcore_records.record import Bad, Numbers, Record
+from detcore_records.record import Bad, Box, Numbers, Record
 
 CHUNK = 1024
 """Records that are kept as Python has them at a time."""
@@ -133,7 +133,7 @@ class _Records:
             self._add_outlines([*column("outlines", ())])
         self.objects += len(boxes)
 
-    def _box(self, row: int, box: Numbers) -> Numbers:
+    def _box(self, row: int, box: Box) -> Numbers:
         try:
             numbers = [float(number) for number in box]
         except (TypeError, ValueError):

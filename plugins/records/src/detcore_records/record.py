@@ -9,6 +9,8 @@ import numpy as np
 from detcore.errors import ComponentError
 
 Numbers = Sequence[float]
+Box = Numbers | Sequence[str]
+"""Left, top, right and bottom; texts do, so that what is no number can be shown as it is written."""
 
 
 @attrs.frozen(kw_only=True)
@@ -29,14 +31,15 @@ class Record:
         outlines: (N,) the closed outlines of each, as x, y, x, y, ...; empty: there are none.
         fractions: Whether boxes and outlines are in fractions of width and height instead.
         where: Its own file of annotations, for messages; empty: the dataset's source.
-        lines: (N,) the line that each object is on, for messages; empty: objects are counted.
+        lines: (N,) the line that each object is on, from 1, for messages; empty: objects are counted. What is no line in
+            a format is called as ``RecordDataset.UNIT`` says.
     """
 
     id: int | str
     file: str
     width: int | None = None
     height: int | None = None
-    boxes: Sequence[Numbers] = ()
+    boxes: Sequence[Box] = ()
     names: Sequence[str] = ()
     crowd: Sequence[bool] = ()
     areas: Numbers = ()

@@ -1,0 +1,1 @@
+"""One module for each format; what they share is ``detcore_records``."""

@@ -1,0 +1,14 @@
+"""What this plugin adds; imports no torch."""
+
+from __future__ import annotations
+
+from detcore import Component, hookimpl
+
+
+@hookimpl
+def detcore_components() -> list[Component]:
+    """Called once at discovery."""
+    return [
+        Component("dataset", "CSVDataset", "detcore_formats.table:CSVDataset", "a table with a line for each object"),
+        Component("dataset", "LabelmeDataset", "detcore_formats.labelme:LabelmeDataset", "labelme's JSON files"),
+    ]

@@ -14,6 +14,17 @@ TRANSFORMS = {
         "YOLOXHSVRandomAug": "Hue, saturation and value, each added to (YOLOX)",
         "PhotoMetricDistortion": "Brightness, contrast, saturation, hue, channels (SSD)",
     },
+    "crops": {
+        "MinIoURandomCrop": "A part that all objects overlap enough (SSD)",
+        "RandomSizeCrop": "A part of given or random size",
+        "RandomCenterCropPad": "A part around a random point, which may stand out (CornerNet)",
+        "CenterPad": "The image in the middle of a larger canvas (CornerNet)",
+    },
+    "sizes": {
+        "RandomChoiceResize": "One of several sizes",
+        "LargeScaleJitter": "A random scale, cut or padded to a size (Ghiasi et al. 2021)",
+        "FilterBoxes": "Drops objects by size",
+    },
     "copy_paste": {"CopyPaste": "Objects of another image pasted over this one (Ghiasi et al. 2021)"},
 }
 

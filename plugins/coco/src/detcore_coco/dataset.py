@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
 import numpy as np
@@ -18,7 +18,7 @@ from detcore_records.samples import Bools, ImageFiles, Ints, Invalid, choose, lo
 from torch import Tensor
 from torchvision import tv_tensors
 
-from detcore_coco.index import coco_index, findings
+from detcore_coco.index import COCO, Dialect, coco_index, findings
 from detcore_coco.outlines import Outlines
 
 
@@ -57,6 +57,9 @@ class CocoDataset(ImageFiles):
             where ``invalid`` is ``"fail"``.
     """
 
+    DIALECT: ClassVar[Dialect] = COCO
+    """What a class on this one reads that is not quite COCO's."""
+
     def __init__(
         self,
         *,
@@ -74,7 +77,7 @@ class CocoDataset(ImageFiles):
         self.invalid = invalid
         self.exif = exif
         self.report: list[Flaw] = []
-        self._index = coco_index(self.file, segmentation != "none")
+        self._index = coco_index(self.file, segmentation != "none", self.DIALECT)
         chosen = _choose(self.file, self._index.meta["categories"], classes)
         self.category_ids: Sequence[int] = tuple(id_ for id_, _ in chosen)
         self.classes: Sequence[str] = tuple(name for _, name in chosen)

@@ -9,10 +9,11 @@ image. Of outlines: see :class:`detcore_coco.outlines.Outlines`. ``meta`` has th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 from detcore.index import Arrays, Writer, indexed
 from detcore.report import Finding
@@ -24,7 +25,25 @@ from detcore_coco.reading import ImageRow, read_rows
 VERSION = 1
 
 
-def coco_index(path: Path, outlined: bool) -> Arrays:
+@attrs.frozen
+class Dialect:
+    """A format that is COCO's but for what its images have.
+
+    Attributes:
+        name: With the version of how it is read.
+        image: An entry of ``images``.
+        write: Adds arrays of these entries.
+    """
+
+    name: str
+    image: type[ImageRow]
+    write: Callable[[Writer, Sequence[Any]], None] = lambda writer, images: None
+
+
+COCO = Dialect("coco", ImageRow)
+
+
+def coco_index(path: Path, outlined: bool, dialect: Dialect = COCO) -> Arrays:
     """The arrays of a file, cached; ``outlined``: those of outlines too.
 
     Raises:
@@ -32,9 +51,9 @@ def coco_index(path: Path, outlined: bool) -> Arrays:
     """
 
     def make(source: Path, writer: Writer) -> None:
-        write_index(source, writer, outlined)
+        write_index(source, writer, outlined, dialect)
 
-    return indexed(path, f"coco {'outlines' if outlined else 'boxes'} {VERSION}", make)
+    return indexed(path, f"{dialect.name} {'outlines' if outlined else 'boxes'} {VERSION}", make)
 
 
 def findings(arrays: Arrays, of: str) -> Iterator[Finding]:
@@ -44,9 +63,9 @@ def findings(arrays: Arrays, of: str) -> Iterator[Finding]:
         yield Finding(kind, np.array([*texts], np.int64), texts.__getitem__, action)
 
 
-def write_index(source: Path, writer: Writer, outlined: bool) -> None:
+def write_index(source: Path, writer: Writer, outlined: bool, dialect: Dialect = COCO) -> None:
     """Read a file and write its arrays, outlines as they come, so that there are never many of them in memory."""
-    images, categories, chunks = read_rows(source, outlined)
+    images, categories, chunks = read_rows(source, outlined, dialect.image)
     table = Table(images, categories)
     outlines = OutlineWriter(writer) if outlined else None
     for rows in chunks:
@@ -55,6 +74,7 @@ def write_index(source: Path, writer: Writer, outlined: bool) -> None:
             outlines.add(rows, table.image_sizes[where], where >= 0)
     table.end()
     _write_images(writer, images)
+    dialect.write(writer, images)
     _write_annotations(writer, table)
     writer.meta["categories"] = [(category.id, category.name) for category in categories]
     writer.meta["findings"] = {

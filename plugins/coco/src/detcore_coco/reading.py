@@ -7,12 +7,13 @@ import mmap
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from detcore.errors import DataError
 
 T = TypeVar("T")
+ImageT = TypeVar("ImageT", bound="ImageRow")
 
 
 class ImageRow(msgspec.Struct, gc=False):
@@ -58,26 +59,26 @@ class OutlinedRow(AnnotationRow, gc=False):
     segmentation: Segmentation = msgspec.field(default_factory=list)
 
 
-class Head(msgspec.Struct):
+class Head(msgspec.Struct, Generic[ImageT]):
     """An instances file, its annotations not yet decoded."""
 
-    images: list[ImageRow]
+    images: list[ImageT]
     annotations: msgspec.Raw
     categories: list[CategoryRow]
 
 
-class PlainFile(msgspec.Struct):
+class PlainFile(msgspec.Struct, Generic[ImageT]):
     """An instances file, decoded at once, without its outlines."""
 
-    images: list[ImageRow]
+    images: list[ImageT]
     annotations: list[AnnotationRow]
     categories: list[CategoryRow]
 
 
-class OutlinedFile(msgspec.Struct):
+class OutlinedFile(msgspec.Struct, Generic[ImageT]):
     """An instances file, decoded at once."""
 
-    images: list[ImageRow]
+    images: list[ImageT]
     annotations: list[OutlinedRow]
     categories: list[CategoryRow]
 
@@ -88,7 +89,9 @@ CHUNK = 256
 Chunks = Iterator[Sequence[AnnotationRow]]
 
 
-def read_rows(path: Path, outlined: bool) -> tuple[Sequence[ImageRow], Sequence[CategoryRow], Chunks]:
+def read_rows(
+    path: Path, outlined: bool, image: type[ImageT]
+) -> tuple[Sequence[ImageT], Sequence[CategoryRow], Chunks]:
     """Images, categories, and the annotations a few at a time, in the file's order.
 
     ``NaN`` and ``Infinity``, which Python writes and JSON forbids, are read, so that the row they are in can be named.
@@ -96,16 +99,18 @@ def read_rows(path: Path, outlined: bool) -> tuple[Sequence[ImageRow], Sequence[
     Args:
         path: The JSON file.
         outlined: Whether segmentations are read; else they are empty, and what is in them does not matter.
+        image: What an entry of ``images`` has.
 
     Raises:
         DataError: No such file, not JSON (with line and column), or not COCO's (with the place in it).
     """
     text = _open(path)
     try:
-        head = msgspec.json.decode(text, type=Head)
+        head: Head[ImageT] = msgspec.json.decode(text, type=Head[image])  # type: ignore[valid-type]
         rows = msgspec.json.decode(head.annotations, type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        whole = _decode(path, text, OutlinedFile) if outlined else _decode(path, text, PlainFile)
+        kind: Any = OutlinedFile[image] if outlined else PlainFile[image]  # type: ignore[valid-type]
+        whole = _decode(path, text, kind)
         return whole.images, whole.categories, iter([whole.annotations])
     return head.images, head.categories, _chunks(path, rows, outlined)
 

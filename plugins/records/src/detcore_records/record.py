@@ -31,8 +31,8 @@ class Record:
         outlines: (N,) the closed outlines of each, as x, y, x, y, ...; empty: there are none.
         fractions: Whether boxes and outlines are in fractions of width and height instead.
         where: Its own file of annotations, for messages; empty: the dataset's source.
-        lines: (N,) the line that each object is on, from 1, for messages; empty: objects are counted. What is no line in
-            a format is called as ``RecordDataset.UNIT`` says.
+        lines: (N,) the line that each object is on, from 1, for messages (what is no line in a format is called as
+            ``RecordDataset.UNIT`` says); empty: objects are counted.
     """
 
     id: int | str

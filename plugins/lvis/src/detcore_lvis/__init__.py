@@ -1,0 +1,1 @@
+"""LVIS: see ``detcore_lvis.dataset``."""

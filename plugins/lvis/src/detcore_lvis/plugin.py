@@ -1,0 +1,11 @@
+"""What this plugin adds; imports no torch."""
+
+from __future__ import annotations
+
+from detcore import Component, hookimpl
+
+
+@hookimpl
+def detcore_components() -> list[Component]:
+    """Called once at discovery."""
+    return [Component("dataset", "LVISDataset", "detcore_lvis.dataset:LVISDataset", "LVIS JSON and COCO's images")]

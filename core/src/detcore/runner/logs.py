@@ -63,7 +63,7 @@ class ConsoleLog(Callback):
             self.bar.draw(f"{_epoch(run)}  validation", done, total, "", self.numbers)
 
     def evaluated(self, run: Run, metrics: Mapping[str, float]) -> None:
-        """All metrics but those of classes (``.../cat``), in a line or, where the terminal is too narrow, in columns."""
+        """Metrics, but those of classes (``.../cat``), in a line or, where the terminal is too narrow, in columns."""
         self._leave_line()
         cells = [f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name]
         line = "  ".join([_where(run), "validation", *cells])

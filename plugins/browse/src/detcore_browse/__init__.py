@@ -1,0 +1,1 @@
+"""``core-run browse``: what training really sees, drawn."""

@@ -244,6 +244,16 @@ def test_a_flaw_of_an_object_is_named_or_skipped_and_reported(folder: Path, kind
     assert summarize(dataset.report) == {f"{kind}: {action}": 1}
 
 
+def test_boxes_of_whole_objects_are_cut_off_without_a_word(folder: Path) -> None:
+    class Whole(GivenDataset):
+        WHOLE = True
+
+    records = [one(boxes=[[-5, 2, 50, 4], [41, 2, 50, 4]], names=["cat"] * 2)]
+    dataset = Whole(records, None, images=str(folder), invalid="skip")
+    assert boxes(dataset, 0) == [[0, 2, 40, 4]]
+    assert summarize(dataset.report) == {"box outside the image: dropped": 1}
+
+
 def test_rounded_boxes_are_sound_and_left_as_they_are(folder: Path) -> None:
     assert boxes(given(folder, one(boxes=[[-1, 0, 41, 30.5]])), 0) == [[-1, 0, 41, 30.5]]
 

@@ -11,4 +11,8 @@ def detcore_components() -> list[Component]:
     return [
         Component("dataset", "CSVDataset", "detcore_formats.table:CSVDataset", "a table with a line for each object"),
         Component("dataset", "LabelmeDataset", "detcore_formats.labelme:LabelmeDataset", "labelme's JSON files"),
+        Component("dataset", "OpenImagesDataset", "detcore_formats.open_images:OpenImagesDataset", "Open Images' CSV"),
+        Component("dataset", "CrowdHumanDataset", "detcore_formats.crowd_human:CrowdHumanDataset", "CrowdHuman's odgt"),
+        Component("dataset", "WIDERFaceDataset", "detcore_formats.wider_face:WIDERFaceDataset", "WIDER FACE's text"),
+        Component("dataset", "CityscapesDataset", "detcore_formats.cityscapes:CityscapesDataset", "Cityscapes' JSON"),
     ]

@@ -62,6 +62,8 @@ class RecordDataset(ImageFiles):
 
     UNIT: ClassVar[str] = "line"
     """What the numbers in a record's ``lines`` count."""
+    WHOLE: ClassVar[bool] = False
+    """Whether boxes are of whole objects, of which a part may be outside the image: that it is cut off is no flaw."""
 
     def __init__(
         self,
@@ -79,12 +81,12 @@ class RecordDataset(ImageFiles):
         self.segmentation, self.invalid, self.exif = segmentation, invalid, exif
         self.report: list[Flaw] = []
         self._arrays = self._read(options)
+        self._settle_bad()
         if not len(self._wheres):
             raise DataError(str(self.source), "lists no image", "Is it the right one?")
         self.classes = self._choose(classes)
         self._label_of = self._labels()
         self._sizes = self._measured(options)
-        self._settle_bad()
         images_stay = self._sound_images()
         objects_stay = self._sound_objects(images_stay)
         for kind, count in summarize(self.report).items():
@@ -261,7 +263,9 @@ class RecordDataset(ImageFiles):
             left = [attrs.evolve(each, rows=each.rows[judged[each.rows]]) for each in findings]
             return judged & settle(left, where, len(judged), self.invalid == "skip", self.report)
 
-        stay = settled(object_findings(Table(boxes, sizes[image], arrays["labels"], names, known, odd)), judged)
+        table = Table(boxes, sizes[image], arrays["labels"], names, known, odd)
+        found = [each for each in object_findings(table) if each.action != "clipped" or not self.WHOLE]
+        stay = settled(found, judged)
         if self.segmentation == "none":
             return stay
         texts = {row: text for row, text in arrays.meta["odd"]["outlines"] if not arrays["crowd"][row]}

@@ -124,6 +124,7 @@ def prepare(parts: Parts, folder: Path) -> Run:
         batch_size=settings.batch_size,
         workers=settings.workers,
         shuffle=True,
+        order=settings.order(settings.dataset, settings.batch_size) if settings.order else None,
         seed=seed,
         prefetch=settings.prefetch,
         persistent=settings.persistent_workers,

@@ -26,6 +26,7 @@ _INTERFACES = {
     "roi_decoder": ("RoIDecoder", 0, "which regions become detections"),
     "detector": ("Detector", 0, "images to losses or detections"),
     "dataset": ("Dataset", 0, "images with objects, by number"),
+    "order": ("Order", 2, "which samples come when; given the dataset and the batch size"),
     "evaluator": ("Evaluator", 1, "scores detections; given the dataset"),
     "schedule": ("Schedule", 0, "a factor of the learning rate"),
     "callback": ("Callback", 0, "something that happens beside training"),

@@ -28,7 +28,7 @@ from torchvision.transforms.v2 import Transform
 from torchvision.transforms.v2 import functional as F
 
 from detcore.errors import DataError, UserError
-from detcore.interfaces import Dataset
+from detcore.interfaces import Dataset, Order
 from detcore.report import Flaw
 from detcore.structures import Polygons, Targets, clip_boxes
 
@@ -201,6 +201,7 @@ class Loader:
         prefetch: Batches that each worker fetches ahead.
         persistent: Keep the workers from epoch to epoch.
         shuffle: A new order each epoch; else the dataset's.
+        order: Which samples come when, where batches are shuffled; by default all of them.
         seed: Of order and transforms.
         drop_last: Leave out a last batch that is not full.
         pin: Put images into page-locked memory, for CUDA.
@@ -215,6 +216,7 @@ class Loader:
     prefetch: int = attrs.field(default=2, kw_only=True)
     persistent: bool = attrs.field(default=False, kw_only=True)
     shuffle: bool = attrs.field(default=False, kw_only=True)
+    order: Order | None = attrs.field(default=None, kw_only=True)
     seed: int = attrs.field(default=0, kw_only=True)
     drop_last: bool = attrs.field(default=False, kw_only=True)
     pin: bool = attrs.field(default=False, kw_only=True)
@@ -224,7 +226,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Batches per epoch. A last one that has no sample for each rank is left out where batches are shuffled."""
-        whole, rest = divmod(len(self.dataset), self.batch_size)
+        whole, rest = divmod(len(self.dataset if self.order is None else self.order), self.batch_size)
         return whole + (rest > 0 and not self.drop_last and not (self.shuffle and rest < self.world))
 
     def places(self, epoch: int, start: int = 0) -> list[list[Place]]:
@@ -233,7 +235,9 @@ class Loader:
         A rank without a sample of its own has the first of the batch, a second time.
         """
         size, samples = self.batch_size, len(self.dataset)
-        order = epoch_order(samples, self.seed, epoch) if self.shuffle else range(samples)
+        order: Sequence[int] = range(samples)
+        if self.shuffle:
+            order = self.order(self.seed, epoch) if self.order is not None else epoch_order(samples, self.seed, epoch)
         places = [(epoch, position, index) for position, index in enumerate(order)]
         batches = [places[batch * size : (batch + 1) * size] for batch in range(start, len(self))]
         return [self._part(batch) or batch[:1] for batch in batches]

@@ -432,6 +432,21 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> tuple[Any, dict[str, Any]]: ...
 
 
+class Order(ABC):
+    """In which order an epoch goes through a dataset; owners call ``order(dataset, batch_size)``."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Samples of an epoch: the same number in all."""
+
+    @abstractmethod
+    def __call__(self, seed: int, epoch: int) -> Sequence[int]:
+        """Indices, any of them as often as it likes; a pure function, so that a run can be resumed anywhere.
+
+        Batches, of all ranks together, are cut from the front.
+        """
+
+
 class Evaluator(ABC):
     """Scores detections; owners call ``evaluator(dataset)``."""
 

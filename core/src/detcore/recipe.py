@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from torch.optim import Optimizer
 from torchvision.transforms.v2 import Transform
 
-from detcore.interfaces import Callback, Dataset, Detector, Evaluator, Factory, Schedule, Section
+from detcore.interfaces import Callback, Dataset, Detector, Evaluator, Factory, Order, Schedule, Section
 from detcore.preprocess import Preprocess
 from detcore.runner.parameters import ParamRule
 
@@ -27,6 +27,7 @@ class TrainSettings:
         accumulate: Batches whose gradients one step sums up.
         base_batch_size: Images per step that the learning rate is meant for; it is scaled to those there are.
         transforms: Called in order on (image, target).
+        order: Which samples come when in an epoch; by default all of them, shuffled.
         workers: Processes that read data; the result does not depend on it.
         prefetch: Batches that each of them reads ahead.
         persistent_workers: Keep them from epoch to epoch.
@@ -49,6 +50,7 @@ class TrainSettings:
     accumulate: PositiveInt = 1
     base_batch_size: PositiveInt | None = None
     transforms: Sequence[Transform] = ()
+    order: Factory[Order] | None = None
     workers: NonNegativeInt = 0
     prefetch: PositiveInt = 2
     persistent_workers: bool = True

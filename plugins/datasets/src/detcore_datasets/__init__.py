@@ -1,0 +1,1 @@
+"""Datasets made of datasets, and orders of their samples."""

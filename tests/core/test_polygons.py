@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -164,3 +166,15 @@ def test_rows_are_dropped_with_their_outlines(seed: int) -> None:
     assert isinstance(travels, Polygons)
     assert type(travels.points) is Tensor
     assert torch.equal(travels.points, cleaned["polygons"].as_subclass(Tensor))
+
+
+@pytest.mark.parametrize(
+    "again", [Tensor.clone, Tensor.detach, copy.copy, copy.deepcopy, lambda points: points.to("cpu", copy=True)]
+)
+def test_copies_are_mirrored_as_outlines_are(again: Callable[[Any], Any]) -> None:
+    """torchvision's own copies of a class of ours would be its key points, a pixel away."""
+    points = PolygonPoints(torch.tensor([[1.0, 2.0]]), canvas_size=(90, 120))
+    copied = again(points)
+    assert type(copied) is PolygonPoints
+    assert copied.canvas_size == (90, 120)
+    assert v2.functional.horizontal_flip(copied).tolist() == [[119, 2]]

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor
 from torchvision import tv_tensors
@@ -20,6 +20,13 @@ class PolygonPoints(tv_tensors.KeyPoints):  # type: ignore[misc]  # torchvision 
     They may lie outside of the image: points that were moved to its edge would change the outline. torchvision's
     key points are centres of pixels in flips, and would be one pixel away from the boxes.
     """
+
+    @classmethod
+    def _wrap_output(cls, output: Any, *rest: Any) -> Any:
+        """What ``clone``, ``to`` and copies give stays of this class; torchvision makes plain key points of it."""
+        wrapped = super()._wrap_output(output, *rest)
+        plain = type(wrapped) is tv_tensors.KeyPoints
+        return cls(wrapped.as_subclass(Tensor), canvas_size=wrapped.canvas_size) if plain else wrapped
 
 
 def _flipped(points: PolygonPoints, axis: int) -> PolygonPoints:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detcore.errors import ConfigError
 from detcore.structures import Batch, Detections, Predictions, Priors
-from detcore_dense.decoders import BLOCK, NMSDecoder, RPNDecoder, best_per_level
+from detcore_dense.decoders import BLOCK, NMSDecoder, RPNDecoder, best_per_level, nms
 from detcore_dense.deltas import delta_decode, delta_encode
 from torch import Tensor
 
@@ -87,6 +87,19 @@ def test_nms_is_per_class_unless_class_agnostic() -> None:
     assert rows(NMSDecoder(nms_iou=0.5)(given, batch())[0]) == [(0, 0, 0.9), (1, 1, 0.8)]
     assert rows(NMSDecoder(nms_iou=0.7)(given, batch())[0]) == [(0, 0, 0.9), (1, 1, 0.8), (2, 0, 0.7)]
     assert rows(NMSDecoder(nms_iou=0.5, class_agnostic=True)(given, batch())[0]) == [(0, 0, 0.9)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 50, 3000])
+def test_graphs_suppress_the_same(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They move groups apart however many boxes there are, and put two boxes first, which are not kept."""
+    generator = torch.Generator().manual_seed(count)
+    corner, size = torch.rand(2, count, 2, generator=generator) * torch.tensor([[[300.0]], [[80.0]]])
+    scores, groups = torch.rand(count, generator=generator), torch.arange(count) % 4
+    given = torch.cat([corner, corner + size], 1), scores, groups, 0.5, None
+    wanted = nms(*given)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(nms(*given), wanted)
+    assert (len(wanted) < count) == (count >= 50)  # some do go
 
 
 def test_of_equal_scores_the_first_prior_wins_and_comes_first() -> None:

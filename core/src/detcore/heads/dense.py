@@ -86,6 +86,7 @@ class ComposedHead(Container, DenseHead):
         losses: Losses = self.loss(predictions, matches, batch)
         return losses
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # how many there are depends on values
     def detections(self, predictions: Predictions, batch: Batch, *, train: bool = False) -> list[Detections]:
         """What the decoder makes of the predictions; no gradient flows."""
         with torch.no_grad():

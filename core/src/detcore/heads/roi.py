@@ -114,6 +114,7 @@ class RoIStage(Container, nn.Module):
         found: tuple[Tensor, Tensor] = self.box_head(lambda scale=1.0: self.extractor(levels, rois, scale))
         return found
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # how many there are depends on values
     @torch.no_grad()
     def sample(self, proposals: Sequence[Detections], batch: Batch, features: Features = ()) -> RoISamples:
         """The regions to train on, with what they should become; a sampler that reads losses needs the L maps."""
@@ -153,7 +154,7 @@ class RoIStage(Container, nn.Module):
         return torch.cat([rois[:, :1], self.coder.decode(rois[:, 1:], self._own(deltas, labels))], 1)
 
     def _per_class(self, deltas: Tensor) -> Tensor:
-        return deltas.view(len(deltas), self.num_classes, self.coder.box_channels)
+        return deltas.reshape(-1, self.num_classes, self.coder.box_channels)
 
     def _own(self, deltas: Tensor, labels: Tensor) -> Tensor:
         """The deltas (R, 4) of the regions' own classes; of background, any."""
@@ -250,7 +251,7 @@ class ComposedRoIHead(Container, RoIHead):
     def detections(self, features: Features, proposals: Sequence[Detections], batch: Batch) -> list[Detections]:
         """What the decoder makes of the regions and the branches of that; no gradient flows."""
         scores, boxes = self.regions(features, as_rois([each.boxes for each in proposals]), batch)
-        counts = [len(each) for each in proposals]
+        counts = [each.boxes.shape[0] for each in proposals]
         of_images = zip(torch.split(boxes, counts), torch.split(scores, counts), batch.sizes, strict=True)
         found = [self.decoder(its_boxes, its_scores, size) for its_boxes, its_scores, size in of_images]
         seen = [with_branches(stage.branches, features, found, batch) for stage in self.stages if stage.branches]

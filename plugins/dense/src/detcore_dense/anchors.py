@@ -127,25 +127,33 @@ def within(boxes: Tensor, sizes: Tensor, border: float) -> Tensor:
     return low & high
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _anchors(
     sizes: Sizes, strides: tuple[int, ...], shapes: Shapes, device: torch.device, steps: Steps | None
 ) -> tuple[Grid, Tensor]:
-    """The cells of the maps and the anchors (P, 4) on them; made once per sizes and device."""
+    """The cells of the maps and the anchors (P, 4) on them; as :func:`detcore_dense.grid.grid` keeps or makes them."""
+    if torch.compiler.is_compiling():
+        return _make_anchors(sizes, strides, shapes, device, steps)
     with torch.inference_mode(False):  # what is kept must serve training as well
         return _kept_anchors(sizes, strides, shapes, device, steps)
 
 
-@lru_cache(maxsize=32)
-def _kept_anchors(
+def _make_anchors(
     sizes: Sizes, strides: tuple[int, ...], shapes: Shapes, device: torch.device, steps: Steps | None
 ) -> tuple[Grid, Tensor]:
     cells = grid(sizes, strides, len(shapes[0]), device, steps)
     offsets = [
-        torch.tensor(level, device=device).repeat(height * width, 1)
+        _on_device(level, device).repeat(height * width, 1)
         for level, (height, width) in zip(shapes, sizes, strict=True)
     ]
     return cells, torch.cat(offsets) + cells.corner.repeat(1, 2)
+
+
+_kept_anchors = lru_cache(maxsize=32)(_make_anchors)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a graph would wait for it at each step
+def _on_device(level: Sequence[Sequence[float]], device: torch.device) -> Tensor:
+    return torch.tensor(level, device=device)
 
 
 def _scales_of_levels(

@@ -11,7 +11,7 @@ from detcore.errors import ConfigError, did_you_mean
 from detcore.interfaces import Decoder
 from detcore.structures import Batch, Detections, Predictions, clip_boxes
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision import ops
 
 from detcore_dense.boxes import larger_than
 
@@ -69,9 +69,23 @@ def nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, count: 
         threshold: A box goes where its IoU with a better one exceeds this.
         count: At most so many stay; None is all.
     """
-    kept: Tensor = batched_nms(boxes, scores, groups, threshold).sort().values
+    suppress = _nms_of_graphs if torch.compiler.is_compiling() else ops.batched_nms
+    kept: Tensor = suppress(boxes, scores, groups, threshold).sort().values
     best = scores[kept].sort(descending=True, stable=True).indices
     return kept[best[:count]]
+
+
+def _nms_of_graphs(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """torchvision's ``batched_nms`` where nobody knows yet how many boxes there are: it would ask.
+
+    Groups are moved apart, however many boxes there are. Two boxes that nothing touches go first: torchvision tells who
+    makes graphs that at least two are kept.
+    """
+    apart = boxes.new_tensor([[-4, -4, -3, -3], [-2, -2, -1, -1]])
+    boxes, groups = torch.cat([apart, boxes]), torch.cat([groups.new_zeros(2), groups])
+    scores = torch.cat([scores.new_full((2,), -torch.inf), scores])
+    kept: Tensor = ops.nms(boxes + (groups * (boxes.max() + 1))[:, None], scores, threshold)
+    return kept[kept >= 2] - 2
 
 
 def suppression_places(boxes: Tensor, side: int) -> Tensor:

@@ -17,9 +17,11 @@ Steps = tuple[tuple[int, int], ...]
 """Of each map, how far its cells are apart down and to the right, input pixels."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Grid:
     """One row per prior: level by level, cells row by row, the priors of a cell side by side.
+
+    Not frozen, as the records of :mod:`detcore.structures` are not: torch.compile could not trace how one is made.
 
     Attributes:
         corner: (P, 2) float32, x and y of the upper left corner of the prior's cell, input pixels.
@@ -55,11 +57,10 @@ def steps_over(images: Tensor, sizes: Sizes) -> Steps:
     return tuple((height // down, width // across) for down, across in sizes)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def grid(
     sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device, steps: Steps | None = None
 ) -> Grid:
-    """The cells of maps of these sizes; made once per sizes and device.
+    """The cells of maps of these sizes; made once per sizes and device, but a compiled graph makes them itself.
 
     Args:
         sizes: Of the maps.
@@ -69,20 +70,26 @@ def grid(
         steps: How far cells are apart; None: a stride.
     """
     steps = steps or tuple((stride, stride) for stride in strides)
+    if torch.compiler.is_compiling():  # one graph serves all sizes, and keeps nothing that is traced
+        return _make_grid(sizes, strides, priors_per_cell, device, steps)
     with torch.inference_mode(False):  # what is kept must serve training as well
-        return _grid(sizes, strides, priors_per_cell, device, steps)
+        return _kept_grid(sizes, strides, priors_per_cell, device, steps)
 
 
-@lru_cache(maxsize=32)
-def _grid(sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device, steps: Steps) -> Grid:
+def _make_grid(
+    sizes: Sizes, strides: tuple[int, ...], priors_per_cell: int, device: torch.device, steps: Steps
+) -> Grid:
     corners = [_corners(*size, *step, device) for size, step in zip(sizes, steps, strict=True)]
-    per_level = [len(level) * priors_per_cell for level in corners]
+    per_level = [height * width * priors_per_cell for height, width in sizes]
     return Grid(
         corner=torch.cat(corners).repeat_interleave(priors_per_cell, 0),
         stride=_per_prior(strides, per_level, torch.float32, device),
         level=_per_prior(range(len(strides)), per_level, torch.int64, device),
         per_level=tuple(per_level),
     )
+
+
+_kept_grid = lru_cache(maxsize=32)(_make_grid)
 
 
 def _corners(height: int, width: int, down: int, across: int, device: torch.device) -> Tensor:

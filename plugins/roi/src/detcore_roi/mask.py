@@ -153,10 +153,10 @@ class MaskBranch(RoIBranch):
         """The detections with ``masks``, probabilities (D, M, M) inside their boxes."""
         logits = self(features, as_rois([each.boxes for each in found]))
         outputs["mask"] = self._own(logits, torch.cat([each.labels for each in found]))
-        masks = torch.split(outputs["mask"].float().sigmoid(), [len(each) for each in found])
+        masks = torch.split(outputs["mask"].float().sigmoid(), [each.boxes.shape[0] for each in found])
         return [attrs.evolve(each, masks=its) for each, its in zip(found, masks, strict=True)]
 
     def _own(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The masks (R, M, M) of the regions' own classes."""
-        rows = torch.arange(len(labels), device=labels.device)
+        rows = torch.arange(labels.shape[0], device=labels.device)
         return logits[:, 0] if self.class_agnostic else logits[rows, labels]

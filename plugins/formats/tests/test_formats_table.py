@@ -8,7 +8,7 @@ from detcore.errors import ConfigError, DataError
 from detcore.report import summarize
 from detcore.testing import check_dataset
 from detcore_formats.table import CSVDataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -125,6 +125,7 @@ LINES = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_every_line_is_used_or_reported(folder: Path, lines: list[str]) -> None:
     text = "\n".join([HEADER.strip(), "a.png,1,1,2,2,cat", *lines])

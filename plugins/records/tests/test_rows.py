@@ -12,7 +12,7 @@ import torch
 from detcore.errors import DataError
 from detcore.testing import check_dataset
 from detcore_records.rows import ListDataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -100,6 +100,7 @@ files = st.sampled_from(["a.png", "b.png", "c.png", "gone.png"])
 images = st.tuples(files, st.lists(objects, max_size=6), st.sampled_from([None, 30, 0]))
 
 
+@settings(deadline=None)
 @given(st.lists(images, max_size=5))
 def test_every_object_is_used_or_reported_once(folder: Path, drawn: list[Any]) -> None:
     sound = {"image": "a.png", "id": "sound", "boxes": [[1, 2, 3, 4]], "labels": ["cat"]}

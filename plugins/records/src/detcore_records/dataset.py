@@ -107,6 +107,12 @@ class RecordDataset(ImageFiles):
         """What is read beside the source, files and folders; None: the records are not of files, nor to be kept."""
         return ()
 
+    def absent(self, names: Sequence[str]) -> Finding:
+        """Those of all images, by what records call their files, that are not there."""
+        if not self.folder.is_dir():
+            raise DataError(str(self.folder), "there is no such folder of images", "Check the path.")
+        return file_finding(self.folder, names)
+
     # --------------------------------------------------------------------------------------------------- the samples
 
     @property
@@ -176,7 +182,7 @@ class RecordDataset(ImageFiles):
         files, code = self.files(), _code(type(self))
         if files is None or code is None:
             return unshared(make)
-        name = f"{type(self).__module__}.{type(self).__qualname__} {self.VERSION}"
+        name = f"{code[0]} {type(self).__qualname__} {self.VERSION}"
         kind = f"{what} {name} {self.folder} {sorted(options.items())}"
         return indexed(self.source, kind, lambda _, writer: make(writer), [*files, *code, *others])
 
@@ -225,13 +231,11 @@ class RecordDataset(ImageFiles):
 
     def _sound_images(self) -> Bools:
         """(I,) which images stay."""
-        if not self.folder.is_dir():
-            raise DataError(str(self.folder), "there is no such folder of images", "Check the path.")
         arrays = self._arrays
         names = [*Texts(arrays, "names")]
         ids = arrays["ids"].tolist() or [*Texts(arrays, "id_texts")]
         problems = dict(self._sizes.meta.get("problems", ()))
-        found = image_findings(ids, file_finding(self.folder, names), self._sizes["sizes"], problems)
+        found = image_findings(ids, self.absent(names), self._sizes["sizes"], problems)
         return settle(found, self._where, len(names), self.invalid == "skip", self.report)
 
     def _where(self, image: int) -> str:

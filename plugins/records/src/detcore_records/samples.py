@@ -70,7 +70,7 @@ class ImageFiles(ABC):
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
         target = self.annotations(index)
         try:
-            return tv_tensors.Image(read_sized_image(self.path(index), self.size(index), self.exif)), target
+            return tv_tensors.Image(self.pixels(index)), target
         except DataError as error:
             if self.invalid == "fail":
                 raise
@@ -79,6 +79,14 @@ class ImageFiles(ABC):
         self.report.append(flaw)
         black = torch.zeros(3, *self.size(index), dtype=torch.uint8)
         return tv_tensors.Image(black), {**self.target(index, np.arange(0)), "dropped": len(target["labels"])}
+
+    def pixels(self, index: int) -> Tensor:
+        """An image (3, H, W) uint8, RGB.
+
+        Raises:
+            DataError: It cannot be read, or has another size.
+        """
+        return read_sized_image(self.path(index), self.size(index), self.exif)
 
     def annotations(self, index: int) -> dict[str, Any]:
         """The target of an image without reading the image."""

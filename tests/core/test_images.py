@@ -15,7 +15,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), n
 def test_pixels_are_the_files(tmp_path: Path) -> None:
     NOISE.save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.png")
-    assert image.is_contiguous()
+    assert image.permute(1, 2, 0).is_contiguous()  # pixel by pixel, as decoded: resized several times faster
     assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(np.array(NOISE)))
 
 

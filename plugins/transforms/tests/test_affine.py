@@ -16,6 +16,7 @@ from detcore_transforms.affine import YOLOXRandomAffine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
@@ -117,6 +118,30 @@ def test_a_map_is_a_function_of_the_seed() -> None:
         with seeded(9):
             results.append(YOLOXRandomAffine()(*sample(1)))
     assert all(torch.equal(results[0][1][name], results[1][1][name]) for name in ("boxes", "polygons", "masks"))
+
+
+def test_what_lies_outside_of_the_new_image_is_filled() -> None:
+    away = torch.tensor([[1.0, 0, 500], [0, 1, 0], [0, 0, 1]])
+    found = YOLOXRandomAffine().transform(noise(20, 20), {"matrix": away, "size": (10, 12)})
+    assert found.shape == (3, 10, 12)
+    assert found.unique().tolist() == [114]
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_pixels_are_those_of_a_map_of_the_whole_image(seed: int) -> None:
+    """Only the part that can be seen is looked at; torch's own grid of the whole image says the same."""
+    torch.manual_seed(seed)
+    image = noise(40, 60)
+    transform = YOLOXRandomAffine(degrees=40, translate=0.4, scale=(0.3, 3), shear=10, border=(-5, 3))
+    params = transform.make_params([image])
+    new, old = (torch.tensor([[w / 2, 0, w / 2], [0, h / 2, h / 2], [0, 0, 1]]) for h, w in (params["size"], (40, 60)))
+    theta = old.inverse() @ params["matrix"].inverse() @ new
+    grid = affine_grid(theta[None, :2], [1, 1, *params["size"]], align_corners=False)
+    inside = grid_sample(torch.ones(1, 1, 40, 60), grid, align_corners=False)
+    expected = grid_sample(image.as_subclass(Tensor)[None].float(), grid, align_corners=False) + 114 * (1 - inside)
+    found = transform.transform(image, params).as_subclass(Tensor).float()
+    assert (found - expected[0]).abs().max() <= 0.6
 
 
 def test_no_masks_stay_no_masks() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform
 from torchvision.transforms.v2 import functional as F
@@ -96,13 +97,31 @@ def sampled(planes: Tensor, matrix: Tensor, size: tuple[int, int], fill: int, mo
 
     Between the edge and ``fill`` around it values are mixed as between pixels.
     """
-    if not len(planes):
-        return planes.new_zeros(0, *size)
-    theta = _to_pixels(planes.shape[-2:]).inverse() @ matrix.inverse() @ _to_pixels(size)
-    grid = affine_grid(theta[None, :2], [1, 1, *size], align_corners=False)
-    lifted = planes.float() - fill  # outside of it, zeros are sampled
+    back = matrix.inverse()
+    top, left, bottom, right = _seen(back, size, planes.shape[-2:])
+    part = planes[:, top:bottom, left:right]
+    if not part.numel():
+        return planes.new_full((len(planes), *size), fill)
+    back = torch.cat([back[:2] - torch.tensor([[0, 0, left], [0, 0, top]]), back[2:]])
+    grid = _places(_to_pixels(part.shape[-2:]).inverse() @ back @ _to_pixels(size), size)
+    lifted = part.float() - fill  # outside of it, zeros are sampled
     values = grid_sample(lifted[None], grid, mode=mode, padding_mode="zeros", align_corners=False)[0]
     return values.add_(fill).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _seen(back: Tensor, size: tuple[int, int], old: Sequence[int]) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of what new pixels can show of an image of height and width ``old``."""
+    (height, width), (high, wide) = size, old
+    points = corners(torch.tensor([[0.0, 0, width, height]])) @ back[:2, :2].T + back[:2, 2]
+    (left, top), (right, bottom) = (points[0].amin(0).floor() - 1).tolist(), (points[0].amax(0).ceil() + 1).tolist()
+    return max(0, int(top)), max(0, int(left)), max(0, min(high, int(bottom))), max(0, min(wide, int(right)))
+
+
+def _places(theta: Tensor, size: tuple[int, int]) -> Tensor:
+    """(1, h, w, 2): where ``theta`` (3, 3) maps the centres of pixels to, all between -1 and 1."""
+    y, x = ((2 * torch.arange(side) + 1) / side - 1 for side in size)
+    parts = (row[0] * x + (row[1] * y + row[2])[:, None] for row in theta[:2])
+    return torch.stack([*parts], -1)[None]
 
 
 def _to_pixels(size: Any) -> Tensor:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
+from core.runner.tiny import TinyDetector, tiny_run
 from core.test_polygons import SIZE, disagreement, extents, outlines_of, sample
+from detcore.callbacks.switch import PipelineSwitch
 from detcore.data import Loader, Mixing, RawBatch, Samples, seeded
 from detcore.errors import ConfigError, DataError
-from detcore.structures import Polygons, clip_boxes
+from detcore.runner.train import train
+from detcore.structures import Batch, Losses, Polygons, clip_boxes
 from detcore_transforms.copy_paste import CopyPaste
 from detcore_transforms.copy_paste import extents as mask_extents
 from detcore_transforms.mosaic import MixUp, Mosaic
@@ -460,3 +465,18 @@ def test_a_partner_that_is_not_what_it_should_be_is_an_error() -> None:
 )
 def test_values_that_cannot_be(make: Callable[[], Any], line: str) -> None:
     assert told(make, ConfigError) == line
+
+
+def test_mosaics_end_with_the_epoch_that_a_switch_names(tmp_path: Path) -> None:
+    """Two epochs of three steps, on images of 16 x 20; a mosaic of them is twice as large."""
+    seen = []
+
+    class Seeing(TinyDetector):
+        def losses(self, batch: Batch) -> Losses:
+            seen.append(tuple(batch.images.shape[-2:]))
+            return super().losses(batch)
+
+    run = tiny_run(tmp_path, detector=Seeing(), length=6, callbacks={"plain": PipelineSwitch(epoch=-1, transforms=[])})
+    run.loader = attrs.evolve(run.loader, transforms=[Mosaic(size=(16, 20))])
+    train(run)
+    assert seen == [(32, 40)] * 3 + [(16, 24)] * 3

@@ -148,9 +148,8 @@ class RecordDataset(ImageFiles):
         boxes = np.where(over[:, None], clipped, boxes)
         areas = arrays["areas"][rows]
         areas = np.where(np.isnan(areas), (boxes[:, 2:] - boxes[:, :2]).prod(1), areas)
-        id_ = self.image_ids[index]
         labels = self._label_of[arrays["labels"][rows]]
-        id_ = id_ if isinstance(id_, str) else int(id_)
+        id_ = self._id(int(self._images[index]))
         target = target_of(boxes, labels, id_, arrays["crowd"][rows], areas, size)
         if self.segmentation == "none":
             return target
@@ -215,7 +214,8 @@ class RecordDataset(ImageFiles):
         def make(writer: Writer) -> None:
             write_sizes(writer, self.folder, names, self.exif, arrays["sizes"], asked)
 
-        paths = (os.path.join(self.folder, name) for name in names)
+        root = str(self.folder)
+        paths = (os.path.join(root, name) for name in names)
         return self._cached(f"sizes 1 {self.exif}", options, make, paths)
 
     def _settle_bad(self) -> None:
@@ -240,9 +240,11 @@ class RecordDataset(ImageFiles):
 
     def _where(self, image: int) -> str:
         """Where an image's annotations are."""
+        return self._wheres[image] or f"{self.source}: image {self._id(image)}"
+
+    def _id(self, image: int) -> int | str:
         numbers = self._arrays["ids"]
-        id_ = numbers[image] if len(numbers) else Texts(self._arrays, "id_texts")[image]
-        return self._wheres[image] or f"{self.source}: image {id_}"
+        return int(numbers[image]) if len(numbers) else Texts(self._arrays, "id_texts")[image]
 
     def _sound_objects(self, images_stay: Bools) -> Bools:
         """(N,) which objects stay; those of images that do not are not judged."""

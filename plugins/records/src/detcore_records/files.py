@@ -28,9 +28,10 @@ def listing(folder: Path) -> list[str]:
     found: list[str] = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
-        images = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
-        found += [os.path.relpath(os.path.join(parent, name), folder) for name in images]
-    return sorted(name.replace(os.sep, "/") for name in found)
+        images = [name for name in names if name.lower().endswith(SUFFIXES)]
+        start = os.path.relpath(parent, folder).replace(os.sep, "/")
+        found += images if start == "." else [f"{start}/{name}" for name in images]
+    return sorted(found)
 
 
 def file_finding(folder: Path, names: Sequence[str]) -> Finding:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, overload
@@ -122,9 +123,9 @@ class _Records:
         def column(name: str, filler: Any) -> Iterator[Any]:
             return chain.from_iterable(getattr(each, name) or [filler] * len(each.boxes) for each in records)
 
-        boxes = [self._box(self.objects + at, box) for at, box in enumerate(column("boxes", None))]
+        boxes = self._boxes([*column("boxes", None)])
         labels = [self.labels.setdefault(name, len(self.labels)) for name in column("names", "")]
-        self.writer.add("boxes", np.array(boxes, np.float64).reshape(-1, 4))
+        self.writer.add("boxes", boxes)
         self.writer.add("labels", np.array(labels, np.int32))
         self.writer.add("crowd", np.fromiter(column("crowd", False), np.bool_))
         self.writer.add("areas", np.fromiter(column("areas", np.nan), np.float64))
@@ -132,6 +133,15 @@ class _Records:
         if self.outlined:
             self._add_outlines([*column("outlines", ())])
         self.objects += len(boxes)
+
+    def _boxes(self, boxes: Sequence[Box]) -> npt.NDArray[np.float64]:
+        """(N, 4) at once where all are sound, else one by one."""
+        with suppress(TypeError, ValueError):
+            numbers = np.array(boxes, np.float64)
+            if numbers.shape[1:] == (4,) and np.isfinite(numbers).all():
+                return numbers
+        each = [self._box(self.objects + at, box) for at, box in enumerate(boxes)]
+        return np.array(each, np.float64).reshape(-1, 4)
 
     def _box(self, row: int, box: Box) -> Numbers:
         try:

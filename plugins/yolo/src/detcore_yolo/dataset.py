@@ -44,6 +44,8 @@ class YOLODataset(RecordDataset):
         image_ids: Paths without suffix, from the split's folder; from the root where it has several, or lists.
     """
 
+    _listed: Sequence[tuple[str, str]] = ()
+
     def __init__(
         self,
         *,
@@ -70,7 +72,7 @@ class YOLODataset(RecordDataset):
         )
         numbers = {name: number for number, name in self.names.items()}
         self.category_ids: Sequence[int] = tuple(numbers[name] for name in self.classes)
-        self._listed: Sequence[tuple[str, str]] = ()  # all is in arrays
+        self._listed = ()  # all is in arrays
 
     def class_names(self) -> Sequence[str]:
         """Those of the file."""
@@ -78,13 +80,15 @@ class YOLODataset(RecordDataset):
 
     def files(self) -> Iterable[str | Path]:
         """Images and their texts, and lists."""
-        self._listed = [*self._images_listed()]
-        images = [os.path.join(self.folder, name) for _, name in self._listed]
+        self._listed = self._listed or [*self._images_listed()]
+        root = str(self.folder)
+        images = [os.path.join(root, name) for _, name in self._listed]
         return [*self.places, *images, *map(label_path, images)]
 
     def records(self) -> Iterator[Record | Bad]:
         """One for each image."""
-        paths = [label_path(os.path.join(self.folder, name)) for _, name in self._listed]
+        root = str(self.folder)
+        paths = [label_path(os.path.join(root, name)) for _, name in self._listed]
         there = [os.path.isfile(path) for path in paths]
         if paths and not any(there):
             found = f"none of {len(paths)} images has a text: the first would be {paths[0]}"
@@ -100,13 +104,14 @@ class YOLODataset(RecordDataset):
         """Identifier and path from the root."""
         for place in self.places:
             if place.is_dir():
+                start = os.path.relpath(place, self.folder)
                 for name in listing(place):
-                    path = os.path.relpath(place / name, self.folder)
+                    path = os.path.normpath(f"{start}/{name}")
                     yield os.path.splitext(name if len(self.places) == 1 else path)[0], path
             else:
                 for line in _lines(place):
-                    start = place.parent if line.startswith(("./", ".\\")) else self.folder
-                    path = os.path.relpath(start / line.replace("\\", "/"), self.folder)
+                    root = place.parent if line.startswith(("./", ".\\")) else self.folder
+                    path = os.path.relpath(root / line.replace("\\", "/"), self.folder)
                     yield os.path.splitext(path)[0], path
 
     def _record(self, id_: str, name: str, path: Path) -> Iterator[Record | Bad]:

@@ -33,7 +33,7 @@ from _turns import Clock, Contender, both_layouts, compare, contender, in_turns
 from detcore.assemble import build, load
 from detcore.interfaces import Detector
 from detcore.results import to_rows
-from detcore.structures import Batch, Detections
+from detcore.structures import Batch, Detections, Targets
 from detcore_torchvision_models.names import LAYOUTS, our_state
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
@@ -103,7 +103,9 @@ def with_bitmaps(batch: Batch) -> Batch:
 def batches(name: str) -> tuple[Batch, Batch]:
     """One to train on, and its first image."""
     batch = random_batch(OBJECTS, classes=CLASSES)
-    one = Batch(batch.images[:1], batch.sizes[:1], batch.padded[:1], batch.scale[:1], [0])
+    truth = batch.truth
+    first = Targets(*(each[:1] for each in (truth.boxes, truth.labels, truth.valid, truth.crowd)))
+    one = Batch(batch.images[:1], batch.sizes[:1], batch.padded[:1], batch.scale[:1], [0], first)
     return with_bitmaps(batch) if name == "mask_rcnn" else batch, one
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 STRIDES = (4, 8, 16, 32)
+
+
+@pytest.fixture(scope="module", autouse=True, params=[False, True], ids=["each from its own level", "all from all"])
+def everywhere(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The way of the CPU, and that of devices and graphs."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param:
+            whole = SingleLevelRoIExtractor._all_from_all
+            patch.setattr(SingleLevelRoIExtractor, "_level_by_level", whole)
+        yield
 
 
 def extractor(**options: Any) -> SingleLevelRoIExtractor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import nox
@@ -72,7 +74,7 @@ def debug_recipes(session: nox.Session) -> None:
 def plugin(session: nox.Session, plugin: str) -> None:
     """One plugin's tests, installed beside core with its declared dependencies only."""
     folder = ROOT / "plugins" / plugin
-    _install(session, [ROOT / "core", folder], "pytest", "hypothesis")
+    _install(session, [ROOT / "core", *_needed(folder)], "pytest", "hypothesis")
     session.run("pytest", "-m", "not slow", str(folder), *session.posargs)
 
 
@@ -107,3 +109,13 @@ def write_requirements(session: nox.Session) -> None:
 
 def _install(session: nox.Session, packages: list[Path], *tools: str) -> None:
     session.install(*tools, *(argument for package in packages for argument in ("-e", str(package))))
+
+
+def _needed(plugin: Path) -> list[Path]:
+    """A plugin and those of this repository that it depends on."""
+    found = [plugin]
+    for each in found:
+        project = tomllib.loads((each / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        names = {re.split(r"[\s\[<>=!~;]", dependency)[0] for dependency in project["dependencies"]}
+        found += [path for path in PLUGINS if f"detcore-{path.name}" in names and path not in found]
+    return found

@@ -351,6 +351,19 @@ def test_ids_of_two_kinds_are_the_authors_mistake(folder: Path) -> None:
             given(folder, one(), one(id=other, file="b.png"))
 
 
+def test_a_source_that_cannot_be_read_is_one_line(lines: Path) -> None:
+    def message() -> str:
+        with pytest.raises(DataError) as caught:
+            LineDataset(source=str(lines), images=str(lines.parent))
+        return str(caught.value)
+
+    lines.write_bytes(b"a.png \xff")
+    assert message() == f"{lines}: not a text in UTF-8. Is it the right file?"
+    lines.unlink()
+    lines.mkdir()
+    assert message() == f"{lines}: cannot be read: Is a directory. Check the path."
+
+
 def test_a_broken_image_is_an_error_or_black_and_reported(lines: Path) -> None:
     broken = lines.parent / "b.png"
     broken.write_bytes(broken.read_bytes()[:60])  # its header is whole

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
-from detcore.errors import DataError
 from detcore_records.dataset import RecordDataset
 from detcore_records.record import Bad, Box, Record
 from detcore_records.samples import Invalid
@@ -79,15 +78,10 @@ class CrowdHumanDataset(RecordDataset):
     def records(self) -> Iterator[Record | Bad]:
         """One for each line."""
         decoder = msgspec.json.Decoder(Line)
-        try:
-            with self.source.open("rb") as file:
-                for number, text in enumerate(file, 1):
-                    if text.strip():
-                        yield self._record(decoder, text, f"{self.source}: line {number}")
-        except OSError as error:
-            raise DataError(
-                str(self.source), f"cannot be read: {error.strerror or error}", "Check the path."
-            ) from error
+        with self.source.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                if text.strip():
+                    yield self._record(decoder, text, f"{self.source}: line {number}")
 
     def _record(self, decoder: msgspec.json.Decoder[Line], text: bytes, where: str) -> Record | Bad:
         try:

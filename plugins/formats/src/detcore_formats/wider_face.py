@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from detcore.errors import DataError
 from detcore_records.dataset import RecordDataset
 from detcore_records.files import SUFFIXES
 from detcore_records.record import Bad, Box, Record
@@ -33,7 +32,11 @@ class WIDERFaceDataset(RecordDataset):
 
     def records(self) -> Iterator[Record | Bad]:
         """One for each image."""
-        lines = [(number, line) for number, line in enumerate(self._text().splitlines(), 1) if line.strip()]
+        lines = [
+            (number, line)
+            for number, line in enumerate(self.source.read_text("utf-8-sig").splitlines(), 1)
+            if line.strip()
+        ]
         begin = 0
         while begin < len(lines):
             end = begin + 1
@@ -41,16 +44,6 @@ class WIDERFaceDataset(RecordDataset):
                 end += 1
             yield from self._image(lines[begin], lines[begin + 1 : end])
             begin = end
-
-    def _text(self) -> str:
-        try:
-            return self.source.read_text("utf-8-sig")
-        except OSError as error:
-            raise DataError(
-                str(self.source), f"cannot be read: {error.strerror or error}", "Check the path."
-            ) from error
-        except UnicodeDecodeError as error:
-            raise DataError(str(self.source), "not a text in UTF-8", "Is it the right file?") from error
 
     def _image(self, head: Numbered, lines: Sequence[Numbered]) -> Iterator[Record | Bad]:
         """An image: the line of its path, and those after it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -170,9 +170,19 @@ class RecordDataset(ImageFiles):
         outlined = self.segmentation != "none"
 
         def make(writer: Writer) -> None:
-            write_records(writer, self.records(), self.class_names(), outlined)
+            write_records(writer, self._told(), self.class_names(), outlined)
 
         return self._cached(f"records 1 {outlined}", options, make)
+
+    def _told(self) -> Iterator[Record | Bad]:
+        """The records, and a line that names the file where one cannot be read."""
+        try:
+            yield from self.records()
+        except OSError as error:
+            found = f"cannot be read: {error.strerror or error}"
+            raise DataError(str(error.filename or self.source), found, "Check the path.") from error
+        except UnicodeDecodeError as error:
+            raise DataError(str(self.source), "not a text in UTF-8", "Is it the right file?") from error
 
     def _cached(
         self, what: str, options: Mapping[str, Any], make: Callable[[Writer], None], others: Iterable[str] = ()

@@ -63,9 +63,9 @@ class ConsoleLog(Callback):
             self.bar.draw(f"{_epoch(run)}  validation", done, total, "", self.numbers)
 
     def evaluated(self, run: Run, metrics: Mapping[str, float]) -> None:
-        """Metrics, but those of classes (``.../cat``), in a line or, where the terminal is too narrow, in columns."""
+        """Metrics, but those of classes (``AP/cat``), in a line or, where the terminal is too narrow, in columns."""
         self._leave_line()
-        cells = [f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name]
+        cells = [f"{name} {value:.4g}" for name, value in metrics.items() if "AP/" not in name]
         line = "  ".join([_where(run), "validation", *cells])
         width = self.bar.width if self.bar else len(line)
         _say(line if len(line) <= width else "\n".join([f"{_where(run)}  validation", *_columns(cells, width)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -60,7 +61,7 @@ def test_a_recipe_makes_a_step(recipe: Path, tmp_path: Path) -> None:
 
 def on_drawn_images(recipe: Path) -> list[str]:
     """Options that put drawn images in place of the recipe's, and leave out what then nobody reads."""
-    table = load_config(str(recipe)).table
+    table: Any = load_config(str(recipe)).table
     outlines = table["train"]["dataset"].get("segmentation", "none") != "none"
     dataset = (
         '{_delete_=true, type="ShapesDataset", length=2, size=[128, 128], empty=0.0, '

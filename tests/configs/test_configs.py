@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_a_recipe_makes_a_step(recipe: Path, tmp_path: Path) -> None:
 
     All that trains has a gradient, so that processes that share a model would not wait for one.
     """
-    config, catalog = load(str(recipe), on_drawn_images(recipe))
+    config, catalog = load(str(recipe), on_drawn_images(recipe, tmp_path))
     parts = build(config, catalog, "cpu", wanted=("model", "train", "optimizer"), load_weights=False)
     training = prepare(parts, tmp_path)
     assert len(next(training.loader.epoch(0))) == 2
@@ -59,7 +60,7 @@ def test_a_recipe_makes_a_step(recipe: Path, tmp_path: Path) -> None:
     assert moved == {key.partition(".")[0] for key in trained}
 
 
-def on_drawn_images(recipe: Path) -> list[str]:
+def on_drawn_images(recipe: Path, folder: Path) -> list[str]:
     """Options that put drawn images in place of the recipe's, and leave out what then nobody reads."""
     table: Any = load_config(str(recipe)).table
     outlines = table["train"]["dataset"].get("segmentation", "none") != "none"
@@ -67,6 +68,12 @@ def on_drawn_images(recipe: Path) -> list[str]:
         '{_delete_=true, type="ShapesDataset", length=2, size=[128, 128], empty=0.0, '
         f'classes=["circle", "rectangle", "triangle", "star"], polygons={str(outlines).lower()}}}'
     )
+    if table["train"]["dataset"]["type"] == "ProposalsDataset":
+        rows = [{"image_id": row % 2, "bbox": [row, row, 60, 40], "score": row / 64} for row in range(64)]
+        (folder / "rows.json").write_text(json.dumps(rows))
+        own = dataset.replace("_delete_=true, ", "")
+        file = json.dumps(str(folder / "rows.json"))
+        dataset = f'{{_delete_=true, type="ProposalsDataset", file={file}, dataset={own}}}'
     unread = ["data_root={_delete_=true}"] if "data_root" in table else []
     backbone = table["model"]["backbone"]
     kind = "Hourglass-104" if backbone.get("downsample_times") == 5 else f"ResNeXt-{backbone.get('depth')}"

@@ -30,7 +30,7 @@ from torchvision.transforms.v2 import functional as F
 from detcore.errors import DataError, UserError
 from detcore.interfaces import Dataset, Order
 from detcore.report import Flaw
-from detcore.structures import Polygons, Targets, clip_boxes
+from detcore.structures import Detections, Polygons, Targets, clip_boxes
 
 T = TypeVar("T")
 
@@ -53,6 +53,7 @@ class RawBatch:
         targets: The objects, padded to the most that one of the images has; None where the samples have no boxes.
         dropped: How many objects :class:`Sanitize` dropped.
         flaws: What the dataset had to live with when it read these samples.
+        proposals: Per image its regions; None where the samples have none (``proposals`` and ``proposal_scores``).
     """
 
     images: Sequence[Tensor]
@@ -61,6 +62,7 @@ class RawBatch:
     targets: Targets | None = None
     dropped: int = 0
     flaws: Sequence[Flaw] = ()
+    proposals: Sequence[Detections] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -85,7 +87,14 @@ def collate(samples: Sequence[Sample]) -> RawBatch:
         ids=[int(each) if isinstance(each, Tensor) else each for each in (target["image_id"] for target in targets)],
         targets=pad_targets(targets) if all("boxes" in target for target in targets) else None,
         dropped=sum(target.get("dropped", 0) for target in targets),
+        proposals=[_proposals(target) for target in targets] if all("proposals" in each for each in targets) else None,
     )
+
+
+def _proposals(target: dict[str, Any]) -> Detections:
+    """The regions of an image: boxes, which transforms move as they do those of objects, and scores."""
+    boxes, scores = target["proposals"].as_subclass(Tensor).float(), target["proposal_scores"]
+    return Detections(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64))
 
 
 def pad_targets(targets: Sequence[dict[str, Any]]) -> Targets:

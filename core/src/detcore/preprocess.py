@@ -91,6 +91,7 @@ class Preprocess(nn.Module):
             ids=raw.ids,
             targets=None if raw.targets is None else self._move(raw.targets),
             progress=progress,
+            proposals=None if raw.proposals is None else [each.each(self._to) for each in raw.proposals],
         )
 
     def _bucket(self, height: int, width: int) -> tuple[int, int]:

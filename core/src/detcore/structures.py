@@ -92,6 +92,7 @@ class Batch:
         ids: One identifier per image, as the dataset names it.
         targets: The ground truth; None at inference.
         progress: How far training is, 0 to 1 (losses that change over training read it); 0 outside training.
+        proposals: Per image the regions that came with the data, best first, in input pixels; None where none did.
     """
 
     images: Tensor
@@ -101,6 +102,7 @@ class Batch:
     ids: Sequence[int | str] = ()
     targets: Targets | None = None
     progress: float = 0.0
+    proposals: Sequence[Detections] | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -66,6 +66,7 @@ def test_a_detector_is_what_its_parts_make_it() -> None:
         "type": "TwoStage",
         "backbone": {"type": "Net", "depth": 50},
         "neck": [{"type": "Neck"}, {"type": "Neck"}],
+        "rpn_head": {"type": "GivenProposals"},
         "roi_head": {"type": "RoI", "thresholds": [0.5, 0.6], "score": 0.1},
     }
 

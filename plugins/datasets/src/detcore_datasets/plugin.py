@@ -11,6 +11,7 @@ COMPONENTS = {
         "ClassBalancedDataset": "Images of rare classes several times (LVIS)",
         "CachedDataset": "A dataset that remembers the samples it read last",
     },
+    ("dataset", "proposals"): {"ProposalsDataset": "A dataset with regions from a file, for GivenProposals"},
     ("dataset", "concat"): {"ConcatDataset": "Several datasets of the same classes, by name"},
     ("evaluator", "concat"): {"PerDatasetEvaluator": "The metrics of each dataset of a ConcatDataset"},
     ("order", "orders"): {

@@ -90,11 +90,14 @@ def detector(model: Foreign) -> Part:
     if "roi_head" not in model:
         head = model.part("bbox_head", train_cfg=train, test_cfg=test)
         return model.into("OneStage", **shared, head=head)
-    proposal = train.table("rpn_proposal")
+    rpn_head: Any = {"type": "GivenProposals"}
+    if "rpn_head" in model:
+        proposal = train.table("rpn_proposal")
+        rpn_head = model.part("rpn_head", train_cfg=train.table("rpn"), proposal=proposal, test_cfg=test.table("rpn"))
     return model.into(
         "TwoStage",
         **shared,
-        rpn_head=model.part("rpn_head", train_cfg=train.table("rpn"), proposal=proposal, test_cfg=test.table("rpn")),
+        rpn_head=rpn_head,
         roi_head=model.part("roi_head", stages=train.tables("rcnn"), test_cfg=test.table("rcnn")),
     )
 

@@ -11,6 +11,7 @@ def detcore_components() -> list[Component | Kind]:
     return [
         Component("roi_extractor", "SingleLevelRoIExtractor", "detcore_roi.extractor:SingleLevelRoIExtractor"),
         Component("roi_extractor", "GenericRoIExtractor", "detcore_roi.generic:GenericRoIExtractor"),
+        Component("dense_head", "GivenProposals", "detcore_roi.given:GivenProposals", "Regions that the data has"),
         Component("box_head", "Shared2FCBoxHead", "detcore_roi.box_head:Shared2FCBoxHead"),
         Component("box_head", "ConvFCBoxHead", "detcore_roi.box_head:ConvFCBoxHead"),
         Component("roi_branch", "MaskBranch", "detcore_roi.mask:MaskBranch", "A mask for each detection"),

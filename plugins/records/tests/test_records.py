@@ -385,7 +385,8 @@ def test_exif_orientation_is_followed_on_request_only(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_workers_map_the_same_arrays(lines: Path, context: str) -> None:
+def test_workers_map_the_same_arrays(lines: Path, context: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])  # where a spawned process finds this module
     dataset = LineDataset(source=str(lines), images=str(lines.parent))
     loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=get_context(context))
     assert [target["image_id"] for _, target in loader] == ["b.png", "a.png"]

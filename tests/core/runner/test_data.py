@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -318,6 +319,15 @@ def test_a_worker_that_dies_is_one_line() -> None:
     assert str(caught.value) == line
 
 
+@pytest.fixture
+def unhandled() -> Iterator[None]:
+    """No handler of ended processes, such as torch leaves behind where another test used its loader."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("unhandled")
 def test_the_death_of_a_worker_is_told_where_its_batch_is_waited_for() -> None:
     batches = Loader(TinyDataset(12), batch_size=1, workers=2).epoch(0)
     next(batches)

@@ -59,6 +59,7 @@ class VOCDataset(ImageFiles):
     Attributes:
         classes: Names by label.
         image_ids: (I,) file names without suffix, by index.
+        sheets: The folder of XML files.
         report: The flaws that were noted so far (in this process: a worker's are in its own and in the log).
 
     Raises:
@@ -85,6 +86,7 @@ class VOCDataset(ImageFiles):
         self.exif = exif
         self.report: list[Flaw] = []
         sheets, text = Path(root, annotations), Path(root, split) if split else None
+        self.sheets = sheets
         if not self.folder.is_dir():
             raise DataError(str(self.folder), "there is no such folder of images", "Check root and images.")
         every = _stems(sheets) if text is None or classes is None else []

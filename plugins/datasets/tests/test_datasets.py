@@ -100,6 +100,15 @@ def test_some_images_are_taken() -> None:
     assert len(SubsetDataset(dataset=five, fraction=0.01)) == 1
 
 
+def test_the_file_of_an_image_is_that_of_the_sample() -> None:
+    class Filed(Labelled):
+        def path(self, index: int) -> Path:
+            return Path(f"{index}.png")
+
+    dataset: Any = SubsetDataset(dataset=Filed([0], [0], [0]), indices=[2, 0])
+    assert [dataset.path(index).name for index in range(2)] == ["2.png", "0.png"]
+
+
 def test_repeat_factors_by_hand() -> None:
     """Of eight images all have class 0, two class 1 (a share of 1/4), one class 2 (1/8)."""
     labels = [{0}, {0}, {0}, {0}, {0}, {0, 1}, {0, 1, 2}, set()]

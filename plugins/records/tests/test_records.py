@@ -318,6 +318,19 @@ def test_images_without_objects_are_left_out_on_request(folder: Path) -> None:
         given(folder, *records[1:], keep_empty=False)
 
 
+def test_objects_are_counted_by_what_becomes_of_them(folder: Path) -> None:
+    records = (
+        one(boxes=[[1, 2, 11, 22], [5, 5, 5, 9], [1, 2, 3, 4]], names=["cat", "cat", "dog"]),  # the second is flat
+        one(id=6, file="z.png", boxes=[[1, 2, 3, 4], [5, 5, 5, 9]], names=["cat", "cat"]),  # there is no file
+        one(id=7, file="b.png", crowd=[True]),
+    )
+    dataset = given(folder, *records, names=["cat", "dog"], invalid="skip")
+    assert dataset.object_counts == {"annotated": 6, "flawed": 1, "left_out": 2}
+    chosen = given(folder, *records, names=["cat", "dog"], invalid="skip", classes=["cat"], keep_empty=False)
+    assert chosen.object_counts == {"annotated": 6, "flawed": 1, "left_out": 4}  # the dog and the crowd too
+    assert sum(len(boxes(chosen, index)) for index in range(len(chosen))) == 6 - 1 - 4
+
+
 def test_what_is_not_there_is_an_error(folder: Path) -> None:
     cases = [
         ("given: lists no image. Is it the right one?", []),

@@ -236,6 +236,18 @@ def test_what_is_only_odd_is_noted_and_left_as_it_is(case):
     assert dataset.annotations(0)["iscrowd"].tolist() == [0]
 
 
+def test_objects_are_counted_by_what_becomes_of_them(case):
+    case.split("a", "b", "c")
+    case.write("a", thing(difficult=HARD))
+    case.write("b", thing(), thing(box=(5, 2, 5, 9)))
+    case.write("c", thing(), thing())  # there is no image
+    dataset = case.open(invalid="skip")
+    assert dataset.object_counts == {"annotated": 5, "flawed": 1, "left_out": 2}
+    dataset = case.open(invalid="skip", keep_empty=False)
+    assert dataset.object_counts == {"annotated": 5, "flawed": 1, "left_out": 3}
+    assert sum(len(boxes(dataset, index)) for index in range(len(dataset))) == 5 - 1 - 3
+
+
 def test_what_is_skipped_is_counted_in_the_log(case, caplog):
     case.write("a", thing(box=(5, 2, 5, 9)), thing(box=(7, 2, 5, 9)))
     case.open(invalid="skip")
@@ -381,7 +393,7 @@ def test_exif_orientation_is_followed_on_request_only(case):
 def test_the_dataset_holds_arrays_and_pickles(case):
     dataset = case.open()
     held = {key: value for key, value in vars(dataset).items() if isinstance(value, list | dict)}
-    assert held == {"report": []}
+    assert held == {"report": [], "object_counts": {"annotated": 4, "flawed": 0, "left_out": 0}}
     assert pickle.loads(pickle.dumps(dataset)).annotations(1)["labels"].tolist() == [1, 0]
     samples = [*DataLoader(dataset, batch_size=None, num_workers=1)]
     assert [target["image_id"] for _, target in samples] == ["b", "a"]

@@ -351,6 +351,7 @@ def test_a_copied_table_keeps_the_files_that_wrote_its_keys(loader):
     assert model["neck"].path == ("model", "neck")
     assert model["neck"].origin("n") == Origin("vars.toml")
     assert model["neck"].where("n") == "vars.toml: model.neck.n (copied from vars.neck.n)"
+    assert (model["neck"].home, model.home) == ("vars.neck", "model")
     assert [setting.value for setting in config.history(("model", "neck", "n"))] == [5]
     assert [setting.value for setting in config.history(("model", "neck"))] == ["${vars.neck}"]
 

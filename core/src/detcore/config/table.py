@@ -120,6 +120,11 @@ class Table(Mapping[str, object]):
         text = origin.at(self.path + below)
         return text if self._home == self.path else f"{text} (copied from {format_path(self._home + below)})"
 
+    @property
+    def home(self) -> str:
+        """The dotted key where it was written; what is set there is set in all copies too."""
+        return format_path(self._home)
+
     def plain(self) -> dict[str, object]:
         """A deep copy of dicts, lists, scalars and None."""
         return {key: plain(value) for key, value in self._items.items()}

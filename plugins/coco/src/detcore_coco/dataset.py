@@ -14,7 +14,7 @@ from detcore.errors import DataError
 from detcore.interfaces import ClassNames
 from detcore.report import Finding, Flaw, settle, summarize
 from detcore_records.files import file_finding
-from detcore_records.samples import Bools, ImageFiles, Ints, Invalid, choose, log, polygons_of, target_of
+from detcore_records.samples import Bools, ImageFiles, Ints, Invalid, choose, count_objects, log, polygons_of, target_of
 from torch import Tensor
 from torchvision import tv_tensors
 
@@ -196,6 +196,8 @@ class CocoDataset(ImageFiles):
             objects = arrays["images"][self._kept & ~arrays["crowd"]]
             kept_images &= np.bincount(objects, minlength=len(kept_images)) > 0
         self._images = np.flatnonzero(kept_images)
+        used = self._kept & kept_images[arrays["images"]]
+        self.object_counts = count_objects(np.ones_like(kept), kept, used)
         if not len(self._images):
             why = "All had flaws: see the log." if empty else "Set keep_empty = true to have images without objects."
             raise DataError(str(self.file), f"no image is left of {len(kept_images)}", why)

@@ -15,7 +15,7 @@ from detcore.results import targets
 from torch import Tensor
 from torchvision import tv_tensors
 
-BY_INDEX = ("annotations", "size", "coco")
+BY_INDEX = ("annotations", "size", "coco", "path")
 """Methods that datasets may have beside the interface, each of an index."""
 
 

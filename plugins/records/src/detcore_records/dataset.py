@@ -21,7 +21,18 @@ from detcore_records.checks import Table, clip, image_findings, object_findings
 from detcore_records.files import file_finding, write_sizes
 from detcore_records.index import Texts, unshared, write_records
 from detcore_records.record import Bad, Record
-from detcore_records.samples import Bools, Floats, ImageFiles, Ints, Invalid, choose, log, polygons_of, target_of
+from detcore_records.samples import (
+    Bools,
+    Floats,
+    ImageFiles,
+    Ints,
+    Invalid,
+    choose,
+    count_objects,
+    log,
+    polygons_of,
+    target_of,
+)
 
 
 class RecordDataset(ImageFiles):
@@ -290,11 +301,14 @@ class RecordDataset(ImageFiles):
     def _take(self, images_stay: Bools, objects_stay: Bools, empty: bool) -> None:
         """Keep what is sound and of the chosen classes: rows of the index."""
         arrays = self._arrays
+        counts = np.diff(arrays["offsets"])
+        judged = np.repeat(images_stay, counts)
         self._kept = objects_stay & (self._label_of[arrays["labels"]] >= 0)
         if not empty:
             real = np.concatenate([[0], np.cumsum(self._kept & ~arrays["crowd"])])
             images_stay = images_stay & (np.diff(real[arrays["offsets"]]) > 0)
         self._images = np.flatnonzero(images_stay)
+        self.object_counts = count_objects(judged, objects_stay, self._kept & np.repeat(images_stay, counts))
         if not len(self._images):
             why = "All had flaws: see the log." if empty else "Set keep_empty = true to have images without objects."
             raise DataError(str(self.source), f"no image is left of {len(images_stay)}", why)

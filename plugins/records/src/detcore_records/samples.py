@@ -40,6 +40,8 @@ class ImageFiles(ABC):
         invalid: Which of the two.
         exif: Whether images are turned as their EXIF orientation says.
         report: The flaws that were noted so far (in this process: a worker's are in its own and in the log).
+        object_counts: How many objects are ``annotated``, and how many of these no sample has: ``flawed`` ones that
+            were dropped, and sound ones that are ``left_out``, because their image or their class is.
     """
 
     classes: Sequence[str]
@@ -47,6 +49,7 @@ class ImageFiles(ABC):
     invalid: Invalid
     exif: bool
     report: list[Flaw]
+    object_counts: Mapping[str, int]
 
     @abstractmethod
     def path(self, index: int) -> Path:
@@ -119,6 +122,18 @@ def polygons_of(outlines: Sequence[Sequence[Floats]], size: tuple[int, int]) -> 
         "offsets": torch.tensor([0, *(len(points) for _, points in every)]).cumsum(0),
         "owner": torch.tensor([owner for owner, _ in every], dtype=torch.int64),
     }
+
+
+def count_objects(judged: Bools, sound: Bools, used: Bools) -> dict[str, int]:
+    """:attr:`ImageFiles.object_counts` of N objects.
+
+    Args:
+        judged: (N,) of images that stay.
+        sound: (N,) without a flaw for which they are dropped.
+        used: (N,) in a sample.
+    """
+    flawed = judged & ~sound
+    return {"annotated": len(sound), "flawed": int(flawed.sum()), "left_out": int((~flawed & ~used).sum())}
 
 
 def choose(where: str, known: Collection[str] | None, classes: Sequence[str], noun: str = "class") -> tuple[str, ...]:

@@ -100,6 +100,9 @@ class VOCDataset(ImageFiles):
             log.warning("%s: %d x %s", text or sheets, count, kind)
         ignored = table.difficult & (difficult == "ignore")
         stay = keep_empty | (np.bincount(table.file[sound & ~ignored], minlength=len(kept)) > 0)
+        annotated = sum(len(files[name].sheet.objects) for name in names)
+        left_out = annotated - len(sound) + int((sound & ~stay[table.file]).sum())
+        self.object_counts = {"annotated": annotated, "flawed": int((~sound).sum()), "left_out": left_out}
         if not stay.any():
             why = "Set keep_empty = true to have images without objects." if kept else "All had flaws: see the log."
             raise DataError(str(text or sheets), f"no image is left of {len(names)}", why)

@@ -23,7 +23,7 @@ from detcore_check_data.check import TOLERANT, Split, check, run, tolerances
 from detcore_check_data.command import check_data
 from detcore_check_data.look import Look, file_flaws, look, object_flaws
 from detcore_check_data.plots import PANELS
-from detcore_check_data.samples import places
+from detcore_check_data.samples import places, read
 from PIL import Image
 
 pytest.importorskip("detcore_coco", reason="detcore-coco is not installed")
@@ -332,6 +332,20 @@ def test_a_dataset_with_no_more_than_the_interface_is_looked_at_too() -> None:
     (flaw,) = second.flaws
     assert str(flaw) == "image 1: ZeroDivisionError: of all things; ends a run"
     assert flaw.kind == "unreadable image"
+
+
+class Deadly(Bare):
+    """Its samples end the process that reads them, as the system does where memory runs out."""
+
+    def __getitem__(self, index: int) -> tuple[Any, dict[str, Any]]:
+        os._exit(9)
+
+
+def test_a_process_that_dies_is_an_error() -> None:
+    dataset: Any = Deadly()
+    with pytest.raises(DataError) as caught:
+        read(places(dataset), workers=1)
+    assert str(caught.value) == "data loader: a worker process died. Use fewer workers if memory ran out."
 
 
 def test_a_crowd_is_no_huge_box_and_alone_no_object() -> None:

@@ -91,6 +91,27 @@ def test_a_frozen_norm_outside_the_convolution_is_torchs_and_keeps_no_map(layout
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_a_trained_convolution_keeps_no_second_weight_for_a_frozen_norm() -> None:
+    """In training a frozen norm is computed behind it, and keeps nothing large; else within it."""
+    conv, norm = pair()
+    norm.requires_grad_(False)
+    x = torch.randn(2, 4, 16, 12)
+    kept: dict[tuple[int, ...], int] = {}
+
+    def keep(each: Tensor) -> Tensor:
+        kept[tuple(each.shape)] = each.data_ptr()
+        return each
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda each: each):
+        trained = conv_norm(conv, norm, x)
+    assert kept[6, 4, 3, 3] == conv.weight.data_ptr()
+    assert trained.shape not in kept
+    with torch.no_grad(), Calls() as calls:
+        within = conv_norm(conv, norm, x)
+    assert calls.names.count("aten::addcmul") == 1  # the shift; no pass over the map
+    torch.testing.assert_close(within, trained)
+
+
 def test_a_trained_norm_outside_the_convolution_is_called() -> None:
     conv, norm = pair()
     norm.folded = False

@@ -91,7 +91,8 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     """``norm(conv(x))``; a ``folded`` batch norm that keeps its statistics becomes part of the convolution's weight.
 
     The numbers are the same up to rounding; a pass over the map, and a copy of it for the backward pass, are saved. So
-    it is done where the map is larger than the weight, and not where a module has hooks that wait to be called.
+    it is done where the map is larger than the weight, and not where a module has hooks that wait to be called. The
+    weight of a trained convolution stays as it is before a frozen norm: it would be kept twice, and no map is spared.
     """
     if type(conv) is nn.Conv2d and isinstance(norm, _BatchNorm) and _folds(conv, norm, x):
         scale, shift = _scale_and_shift(norm)
@@ -129,7 +130,8 @@ def _folds(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> bool:
     plain = conv.padding_mode == "zeros" and conv.weight.dtype == torch.float32 and not _hooked(conv, norm)
     positions = x.numel() // (conv.in_channels * conv.stride[0] * conv.stride[1])
     larger = positions > conv.weight.numel() // conv.out_channels
-    return getattr(norm, "folded", False) and _fixed(norm) and plain and larger
+    costs = torch.is_grad_enabled() and conv.weight.requires_grad and _constant(norm)
+    return getattr(norm, "folded", False) and _fixed(norm) and plain and larger and not costs
 
 
 def _hooked(*modules: nn.Module) -> bool:

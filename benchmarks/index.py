@@ -177,9 +177,8 @@ def report(costs: dict[str, Cost], judged: bool) -> bool:
         seconds, megabytes = TARGETS[name]
         met = cost.seconds < seconds and cost.megabytes < megabytes
         verdict = ("met" if met else "missed") if judged else "not judged: another file"
-        print(
-            f"{name:5} {cost.seconds:7.2f} {cost.processor:8.2f} {cost.megabytes:5.0f}   < {seconds:g} s, < {megabytes:g} MB: {verdict}"
-        )
+        limit = f"< {seconds:g} s, < {megabytes:g} MB"
+        print(f"{name:5} {cost.seconds:7.2f} {cost.processor:8.2f} {cost.megabytes:5.0f}   {limit}: {verdict}")
         every &= met
     return every or not judged
 

@@ -195,6 +195,25 @@ def test_a_name_that_cannot_be_written(sets: list[str], tmp_path: Path) -> None:
     assert "\n" not in found
 
 
+def test_a_class_that_cannot_be_written(sets: list[str], tmp_path: Path) -> None:
+    found = error_of("ListDataset", "voc", output=tmp_path / "o", sets=[rows({**ROW, "labels": ["a\x01"]}), sets[1]])
+    assert found == r"classes: 'a\x01': the name has letters that cannot be written. Rename it."
+
+
+def test_blanks_of_any_kind_can_be_written(sets: list[str], tmp_path: Path) -> None:
+    name = "10.15\u202fAM \u3000.jpg"
+    Image.new("RGB", (9, 9)).save(tmp_path / "photos" / name)
+    run("ListDataset", "coco", output=tmp_path / "out.json", sets=[rows({**ROW, "image": name}), sets[1]])
+    assert json.loads((tmp_path / "out.json").read_text())["images"][0]["file_name"] == name
+
+
+def test_what_cannot_be_written_is_a_line(sets: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for target in ("coco", "labelme"):
+        found = error_of("ListDataset", target, output=tmp_path / "file" / "out", sets=sets)
+        assert re.search(r"out(/a)?(\.json)?: cannot be written: (File exists|Not a directory)$", found)
+
+
 def test_a_folder_called_images_below_those_of_images(sets: list[str], tmp_path: Path) -> None:
     (tmp_path / "photos" / "images").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "photos" / "images" / "b.jpg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 
 WRITTEN = {"boxes", "labels", "image_id", "iscrowd", "area", "polygons", "offsets", "owner"}
 """What of a target some format has a place for."""
+BARRED = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+"""What no text in UTF-8 or no XML may hold, and the ends of lines."""
 CLOSE = 0.01
 """Pixels that a box may differ from its outlines' extent, as rounding makes it."""
 
@@ -106,8 +109,7 @@ class Source:
             DataError: It cannot be written.
         """
         name = os.path.relpath(self.dataset.path(index), self.folder).replace(os.sep, "/")
-        if not name.isprintable():
-            raise DataError(f"{self.folder}: {name!a}", "the name has letters that cannot be written", "Rename it.")
+        _check_letters(name, f"{self.folder}")
         return name
 
     def _things(self, target: Mapping[str, Any]) -> Sequence[Thing]:
@@ -128,7 +130,13 @@ class Source:
 
 
 def source_of(dataset: ImageFiles) -> Source:
-    """With the data set's own folder of images; where some are outside of it, that which all of them are in."""
+    """With the data set's own folder of images; where some are outside of it, that which all of them are in.
+
+    Raises:
+        DataError: The name of a class cannot be written.
+    """
+    for name in dataset.classes:
+        _check_letters(name, "classes")
     folder: Path = getattr(dataset, "folder", Path())
     names = [os.path.relpath(dataset.path(index), folder) for index in range(len(dataset))]
     outside = any(name.startswith("..") for name in names)
@@ -202,6 +210,11 @@ def unique(sheets: Iterator[Sheet]) -> Iterator[Sheet]:
             raise DataError(sheet.name, found, "Rename one.")
         seen[sheet.stem] = sheet.name
         yield sheet
+
+
+def _check_letters(name: str, where: str) -> None:
+    if BARRED.search(name):
+        raise DataError(f"{where}: {name!a}", "the name has letters that cannot be written", "Rename it.")
 
 
 def _outlines(target: Mapping[str, Any], count: int) -> Sequence[Sequence[Floats]]:

@@ -21,7 +21,7 @@ from PIL import Image
 CocoDataset = pytest.importorskip("detcore_coco.dataset", reason="detcore-coco is not installed").CocoDataset
 BCCD = Path(os.environ.get("DETCORE_TEST_DATA", Path(__file__).parents[3] / "../shared/data"), "bccd")
 SIZES = {"a.jpg": (100, 80), "sub/b.jpg": (50, 60), "c.png": (64, 48)}
-DOG = [[10.5, 20.25, 40.5, 20.25, 40.5, 60.75], [10.5, 20.25, 30.0, 60.75, 12.0, 30.0]]
+DOG = [[10.5, 20.25, 30.0, 60.75, 12.0, 30.0], [10.5, 20.25, 40.5, 20.25, 40.5, 60.75]]
 ANNOTATIONS = [
     {"id": 1, "image_id": 7, "category_id": 5, "bbox": [10.5, 20.25, 30.0, 40.5], "area": 600.5, "segmentation": DOG},
     {"id": 2, "image_id": 7, "category_id": 2, "bbox": [0, 0, 50, 40], "area": 1999, "iscrowd": 1},
@@ -165,7 +165,7 @@ def test_yolo_of_outlines_has_the_largest_of_each_object(tmp_path: Path, photos:
     file, folder = write_coco(tmp_path / "in.json", ANNOTATIONS[:1]), tmp_path / "yolo"
     said = run("coco", "yolo", output=folder, sets=of_coco(file, photos, "segmentation=polygons"))
     assert "outlines of objects that have several, but for the largest: 1" in lost(said)
-    wanted = " ".join(f"{each / side:.6f}" for each, side in zip(DOG[0], [100, 80] * 3, strict=True))
+    wanted = " ".join(f"{each / side:.6f}" for each, side in zip(DOG[1], [100, 80] * 3, strict=True))
     assert (folder / "labels/a.txt").read_text() == f"0 {wanted}\n"
 
 

@@ -160,8 +160,8 @@ class RoIStage(Container, nn.Module):
         """The deltas (R, 4) of the regions' own classes; of background, any."""
         if self.class_agnostic:
             return deltas
-        index = labels.clamp(0, self.num_classes - 1)[:, None, None].expand(-1, 1, self.coder.box_channels)
-        return self._per_class(deltas).gather(1, index)[:, 0]
+        rows = torch.arange(len(labels), device=labels.device)
+        return self._per_class(deltas)[rows, labels.clamp(0, self.num_classes - 1)]  # ``gather`` would keep all of them
 
     def _aligned(self, deltas: Tensor, samples: RoISamples) -> tuple[Tensor, Tensor]:
         """What is predicted and what is wanted, (R, 4) deltas or boxes; harmless numbers where it is background."""

@@ -221,7 +221,8 @@ class SmoothL1Loss(Loss):
         self, input: Tensor, target: Tensor, weight: Tensor | None = None, avg_factor: Tensor | float | None = None
     ) -> Tensor:
         """As :meth:`L1Loss.forward`."""
-        values = F.smooth_l1_loss(full_precision(input), full_precision(target), reduction="none", beta=self.beta)
+        apart = full_precision(input) - full_precision(target)  # of which one tensor is kept, of the two both would be
+        values = F.smooth_l1_loss(apart, apart.new_zeros(()).expand_as(apart), reduction="none", beta=self.beta)
         return self.reduce(values, weight, avg_factor)
 
 

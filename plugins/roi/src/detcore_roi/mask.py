@@ -73,7 +73,7 @@ class FCNMaskHead(MaskHead):
 
     def forward(self, extract: Extract) -> Tensor:
         """-> logits (R, K, 2 * S, 2 * S) for maps (R, C, S, S)."""
-        hidden = self.upsample(self.convs(extract())).relu()
+        hidden = self.upsample(self.convs(extract())).relu_()
         logits: Tensor = self.logits(hidden)
         return logits
 

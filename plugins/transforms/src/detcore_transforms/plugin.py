@@ -32,8 +32,12 @@ TRANSFORMS = {
 @hookimpl
 def detcore_components() -> list[Component]:
     """Called once at discovery."""
+    resize = "detcore_transforms.batches:BatchSyncRandomResize"
     return [
-        Component("transform", name, f"detcore_transforms.{module}:{name}", text)
-        for module, names in TRANSFORMS.items()
-        for name, text in names.items()
+        *(
+            Component("transform", name, f"detcore_transforms.{module}:{name}", text)
+            for module, names in TRANSFORMS.items()
+            for name, text in names.items()
+        ),
+        Component("callback", "BatchSyncRandomResize", resize, "Batches of another size from time to time (YOLOX)"),
     ]

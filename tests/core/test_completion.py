@@ -40,7 +40,7 @@ def complete(words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     [
         ("core-run pre", ["plain,predict"]),
         ("core-run a", ["plain,a.toml"]),
-        ("core-run con", ["plain,configs/b.toml"]),
+        ("core-run conf", ["plain,configs/b.toml"]),
         ("core-run eval configs/", ["plain,configs/b.toml", "plain,configs/deep/c.toml"]),
         ("core-run eval detcore::quick", ["plain,detcore::quickstart.toml"]),
         ("core-run a.toml --res", ["plain,--resume"]),

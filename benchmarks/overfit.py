@@ -129,7 +129,9 @@ def settings(table: Mapping[str, Any], annotations: Path, data: Path, steps: int
     ]
 
 
-def overfit(recipe: Path, *, steps: int = STEPS, lr: float = 1e-3, data: Path = DATA, sets: Sequence[str] = ()) -> Result:
+def overfit(
+    recipe: Path, *, steps: int = STEPS, lr: float = 1e-3, data: Path = DATA, sets: Sequence[str] = ()
+) -> Result:
     """Train a recipe's model on the eight images, and score it on them."""
     wall, cpu = time.perf_counter(), time.process_time()
     content = json.loads((data / "annotations" / "instances_train2017.json").read_text())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import torch
 from detcore.detectors import OneStage
+from detcore.foreign import renamed
 from detcore.heads.dense import ComposedHead
 from detcore.layers import BN
 from detcore.structures import Batch, Predictions, Targets
@@ -63,9 +63,7 @@ class Pair:
     unit: Callable[[Predictions], Any] = lambda _: 1
 
     def our_name(self, name: str) -> str:
-        for pattern, replacement in (*PYRAMID, *self.names):
-            name = re.sub(pattern, replacement, name)
-        return name
+        return renamed(name, (*PYRAMID, *self.names))
 
     def build(self, **options: bool) -> OneStage:
         """Ours with torchvision's weights, one to one.

@@ -158,6 +158,18 @@ def compare(title: str, times: Mapping[str, list[float]]) -> float:
     return min(ratios["detcore"], ratios["detcore channels_last"])
 
 
+Line = tuple[str, float, float]
+"""What was measured, the figure, and the most that it may be."""
+
+
+def report(lines: Sequence[Line]) -> bool:
+    """Prints a line per target; whether all are met."""
+    print()
+    for text, found, most in lines:
+        print(f"{text:52} {found:8.3f}   at most {most:7.3f}   {'met' if found <= most else 'missed'}")
+    return all(found <= most for _, found, most in lines)
+
+
 def parts_of_a_step(ours: Contender, batch: Batch, rounds: int, clock: Clock = time.perf_counter) -> dict[str, float]:
     """Prints a row per part of the head; each as a share of a step. Losses with their backward pass to the raw maps."""
     head: Any = ours.model.head

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 import torch
 from _pairs import CLASSES, Pair, fcos, pyramid, random_batch, retinanet
-from _turns import Clock, both_layouts, compare, contender, in_turns, parts_of_a_step, placed, ratio
+from _turns import Clock, Line, both_layouts, compare, contender, in_turns, parts_of_a_step, placed, ratio, report
 from detcore.detectors import OneStage
 from detcore.heads.dense import ComposedHead
 from detcore_atss.atss import ATSSAssigner, ATSSTowers
@@ -124,7 +124,7 @@ class Bench:
     rounds: int
     only: Sequence[str]
     clock: Clock
-    lines: list[tuple[str, float, float]] = attrs.field(factory=list)
+    lines: list[Line] = attrs.field(factory=list)
 
     def beside(self, pair: Pair, ours: OneStage) -> None:
         """A step and inference beside torchvision's."""
@@ -151,13 +151,6 @@ class Bench:
             times = in_turns({"few": few.train, "many": many.train}, self.rounds, "cpu", self.clock)
             self.lines.append((f"{name}: {MORE_OBJECTS} objects over 10", ratio(times["many"], times["few"]), LONGER))
 
-    def report(self) -> bool:
-        """Prints a line per target; whether all are met."""
-        print()
-        for text, found, most in self.lines:
-            print(f"{text:52} {found:6.3f}   at most {most:5.3f}   {'met' if found <= most else 'missed'}")
-        return all(found <= most for _, found, most in self.lines)
-
 
 def main() -> int:
     options = argparse.ArgumentParser()
@@ -179,7 +172,7 @@ def main() -> int:
         else:
             ours = ALONE[name]()
         bench.alone(name, ours)
-    return 0 if bench.report() else 1
+    return 0 if report(bench.lines) else 1
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import Any
 import attrs
 import torch
 from _pairs import HEIGHT, OBJECTS, WIDTH, Ready, random_batch, random_norms
-from _turns import Clock, Contender, both_layouts, compare, contender, in_turns
+from _turns import Clock, Contender, Line, both_layouts, compare, contender, in_turns, report
 from detcore.assemble import build, load
 from detcore.interfaces import Detector
 from detcore.results import to_rows
@@ -139,7 +139,7 @@ class Bench:
     threads: int
     only: Sequence[str]
     clock: Clock
-    lines: list[tuple[str, float, float]] = attrs.field(factory=list)
+    lines: list[Line] = attrs.field(factory=list)
 
     def beside(self, name: str) -> None:
         """A step, a detection and memory beside torchvision's."""
@@ -169,13 +169,6 @@ class Bench:
             times.append(self.clock() - began)
         self.lines.append((f"{PASTED} masks into 4000 x 3000, seconds", min(times), PASTED_SECONDS))
         self.lines.append((f"{PASTED} masks into 4000 x 3000, MB above", peak() - before, PASTED_MB))
-
-    def report(self) -> bool:
-        """Prints a line per target; whether all are met."""
-        print()
-        for text, found, most in self.lines:
-            print(f"{text:52} {found:8.3f}   at most {most:7.3f}   {'met' if found <= most else 'missed'}")
-        return all(found <= most for _, found, most in self.lines)
 
 
 def many_masks() -> Detections:
@@ -242,7 +235,7 @@ def main() -> int:
         bench.paste()
     for name in given.of:
         bench.beside(name)
-    return 0 if bench.report() else 1
+    return 0 if report(bench.lines) else 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +33,7 @@ import torch
 from detcore import assemble
 from detcore.build import plan
 from detcore.config.dump import spell
+from detcore.foreign import renamed
 from detcore.interfaces import Detector, Features, HeadNetwork
 from detcore.recipe import Recipe
 from detcore.structures import Batch, Detections, Losses, Targets, total_loss
@@ -74,9 +74,7 @@ def rename(*rules: tuple[str, str]) -> Callable[[str], str]:
     """A name map of regular expressions, each replaced where it occurs, one after the other."""
 
     def reference_name(ours: str) -> str:
-        for pattern, replacement in rules:
-            ours = re.sub(pattern, replacement, ours)
-        return ours
+        return renamed(ours, rules)
 
     return reference_name
 

@@ -146,7 +146,7 @@ def keep_rows(target: dict[str, Any], keep: Tensor) -> dict[str, Any]:
     return {**target, **kept, **_keep_polygons(target, keep), "dropped": target.get("dropped", 0) + gone}
 
 
-class Mixing(Transform):  # type: ignore[misc]
+class Mixing(Transform):  # type: ignore[misc]  # torchvision is not typed
     """A transform that looks at other samples of the dataset too. It stands in a list of transforms as any other does.
 
     What it draws, partners too, comes from torch's generator, which is seeded for each sample.
@@ -154,7 +154,7 @@ class Mixing(Transform):  # type: ignore[misc]
 
     def mix(self, image: Any, target: dict[str, Any], others: Samples) -> tuple[Any, dict[str, Any]]:
         """Image and target -> the same, with something of others; called in place of the transform itself."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says what, as with torchvision's own ``transform``
 
     def forward(self, *sample: Any) -> Any:
         """There are no others where it is called as other transforms are. Raises DataError."""

@@ -21,7 +21,7 @@ names that nobody translates are listed with their key path.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -62,9 +62,7 @@ class Part:
         inner = max((path for path, _ in self.parts() if f"{ours}.".startswith(f"{path}.")), key=len, default=None)
         if inner is not None:
             return dict(self.parts())[inner].foreign_name(ours[len(inner) + 1 :])
-        for pattern, replacement in self.rules:
-            ours = re.sub(pattern, replacement, ours)
-        return ".".join(filter(None, (self.home, ours)))
+        return ".".join(filter(None, (self.home, renamed(ours, self.rules))))
 
     def dropped(self, theirs: str) -> bool:
         """Whether the other toolbox's tensor of this name is one that we do not keep."""
@@ -77,6 +75,13 @@ class Part:
         """The parts right within it, by our path below it."""
         for key, value in self.table.items():
             yield from _parts(value, key)
+
+
+def renamed(name: str, rules: Iterable[Rule]) -> str:
+    """The name with each rule applied, one after the other."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def _plain(value: Any) -> Any:

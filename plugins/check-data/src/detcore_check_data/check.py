@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from detcore import load_dataset
 from detcore.assemble import Strings, load
 from detcore.catalog import Catalog
 from detcore.errors import ConfigError, UserError
 from detcore.files import write_text
 from detcore.report import Flaw
+from detcore.scripts import split_of
 
 from detcore_check_data.look import Look
 from detcore_check_data.plots import draw
@@ -96,10 +96,11 @@ def check(source: str, *, workers: int | None = None, sets: Strings = (), swaps:
         raise ConfigError(config.table.where(), "says nothing of train and val", "There is no data to check.")
     sections: Mapping[str, Any] = {name: config.table[name] for name in names}
     tolerant = [*sets, *tolerances([section.get("dataset") for section in sections.values()], catalog)]
+    config, catalog = load(source, tolerant, swaps)
     splits = []
     for name, section in sections.items():
         own = section.get("workers", 0) if workers is None else workers
-        splits.append(_split(name, load_dataset(source, name, sets=tolerant, swaps=swaps), own))
+        splits.append(_split(name, split_of(config, catalog, name).dataset, own))
     return _with_twins(splits)
 
 

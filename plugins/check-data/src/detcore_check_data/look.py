@@ -65,7 +65,7 @@ def look(dataset: Dataset, index: int, prefix: str = "") -> Look:
     try:
         image, target = dataset[index]
     except Exception as error:  # whatever a dataset raises of a sample, the others are to be looked at
-        return _failed(dataset, index, prefix, data, digest, error)
+        return attrs.evolve(_failed(dataset, index, prefix, data, error), digest=digest)
     where = f"image {prefix}{target.get('image_id', index)}"
     width, height = _size(image)
     flaws = [_named(flaw, dataset, index, data) for flaw in report[known:]]
@@ -144,14 +144,12 @@ def _bytes(dataset: Dataset, index: int) -> bytes:
         return b""
 
 
-def _failed(  # noqa: PLR0917
-    dataset: Dataset, index: int, prefix: str, data: bytes, digest: str, error: Exception
-) -> Look:
+def _failed(dataset: Dataset, index: int, prefix: str, data: bytes, error: Exception) -> Look:
     """A sample that its dataset raises an error of, which a run would end with."""
     where = f"image {prefix}{_id(dataset, index)}"
     what = f"{error.where}: {error.found}" if isinstance(error, UserError) else one_line(error)
     flaw = _named(Flaw(where, what, "ends a run", UNREADABLE), dataset, index, data)
-    return Look(where, digest=digest, flaws=[flaw], unread=_count(dataset, index))
+    return Look(where, flaws=[flaw], unread=_count(dataset, index))
 
 
 def _id(dataset: Dataset, index: int) -> Any:

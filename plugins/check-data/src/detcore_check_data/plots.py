@@ -23,7 +23,7 @@ OCTAVES = 5
 
 def draw(split: str, classes: Sequence[str], looks: Sequence[Look], folder: Path) -> list[Path]:
     """One PNG per panel, each written at once or not at all."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  # slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
 
     functions = (_sizes, _aspect_ratios, lambda axes, each: _per_class(axes, each, classes), _per_image)
     paths = []

@@ -64,7 +64,7 @@ def read(samples: Sequence[Place], workers: int) -> list[Look]:
         DataError: A process died.
     """
     loader: DataLoader[Look] = DataLoader(
-        Places(samples),  # type: ignore[arg-type]
+        Places(samples),  # type: ignore[arg-type]  # torch asks for its own class, but reads what has these methods
         batch_size=None,
         num_workers=workers,
         generator=torch.Generator(),  # the global one stays as it is
@@ -88,7 +88,7 @@ def objects(samples: Sequence[Place], looks: Iterable[Look]) -> Objects:
         return {"used": used}
     chosen = {(id(place.dataset), place.index) for place in samples}
     others = (
-        len(each.annotations(index)["labels"])  # type: ignore[attr-defined]
+        len(each.annotations(index)["labels"])  # type: ignore[attr-defined]  # who counts objects has it
         for key, each in datasets.items()
         for index in range(len(each))
         if (key, index) not in chosen

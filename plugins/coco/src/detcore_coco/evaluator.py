@@ -118,8 +118,9 @@ class CocoEvaluator(Evaluator):
         of_classes: dict[str, float] = {}
         rows = [{**row, "image_id": self.truth.numbers[row["image_id"]]} for row in self.results()]
         for metric in self.metrics:
-            unused = "bbox" if metric == "segm" else "segmentation"  # a mask's size is its own, not that of its box
-            of_metric = [{key: value for key, value in row.items() if key != unused} for row in rows]
+            of_metric = rows
+            if metric == "segm":  # a mask's size is its own, not that of its box
+                of_metric = [{key: value for key, value in row.items() if key != "bbox"} for row in rows]
             scores = evaluate(self.truth.content, of_metric, metric, self.engine)
             figures |= {f"{metric}_{name}": value for name, value in scores.figures.items()}
             if self.per_class:

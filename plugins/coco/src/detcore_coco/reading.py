@@ -106,10 +106,10 @@ def read_rows(
     """
     text = _open(path)
     try:
-        head: Head[ImageT] = msgspec.json.decode(text, type=Head[image])  # type: ignore[valid-type]
+        head: Head[ImageT] = msgspec.json.decode(text, type=Head[image])  # type: ignore[valid-type]  # chosen at run time
         rows = msgspec.json.decode(head.annotations, type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        kind: Any = OutlinedFile[image] if outlined else PlainFile[image]  # type: ignore[valid-type]
+        kind: Any = OutlinedFile[image] if outlined else PlainFile[image]  # type: ignore[valid-type]  # likewise
         whole = _decode(path, text, kind)
         return whole.images, whole.categories, iter([whole.annotations])
     return head.images, head.categories, _chunks(path, rows, outlined)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detcore.files import write_text
+from detcore.results import category_ids
 
 from detcore_convert.sheets import Source, Thing, number
 
@@ -36,7 +37,7 @@ def write_coco(source: Source, output: Path) -> None:
 
 def _category_ids(source: Source) -> Sequence[int]:
     """By label: those that the format had, as COCO's count from 1; else from 1."""
-    own: Sequence[int] = [int(each) for each in getattr(source.dataset, "category_ids", ())]
+    own = [int(each) for each in category_ids(source.dataset)]
     return own if own and min(own) > 0 else range(1, len(source.dataset.classes) + 1)
 
 

@@ -13,7 +13,6 @@ from detcore.errors import ConfigError
 from detcore.interfaces import Dataset
 from detcore.results import targets
 from torch import Tensor
-from torchvision import tv_tensors
 
 BY_INDEX = ("annotations", "size", "coco", "path")
 """Methods that datasets may have beside the interface, each of an index."""
@@ -57,7 +56,7 @@ class Chosen:
 
     @report.setter
     def report(self, flaws: Any) -> None:
-        self.dataset.report = flaws  # type: ignore[attr-defined]
+        self.dataset.report = flaws  # type: ignore[attr-defined]  # who notes flaws has one
 
     def _row(self, index: int) -> int:
         if not 0 <= index < len(self.rows):
@@ -192,8 +191,5 @@ class CachedDataset(Chosen):
 
 
 def _copied(value: Any) -> Any:
-    """The same; a tensor in memory of its own, of the same class (torchvision's own clones forget subclasses)."""
-    if not isinstance(value, Tensor):
-        return value
-    plain = value.as_subclass(Tensor).clone()
-    return tv_tensors.wrap(plain, like=value) if isinstance(value, tv_tensors.TVTensor) else plain
+    """The same; a tensor in memory of its own, of the same class."""
+    return value.clone() if isinstance(value, Tensor) else value

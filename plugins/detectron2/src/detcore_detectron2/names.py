@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
+from detcore.foreign import Rule, renamed
 from torch import Tensor
 
-Names = Sequence[tuple[str, str]]
-"""Regular expressions of their names, and what of ours replaces them; one after the other."""
+Names = Sequence[Rule]
+"""Of their names, and what of ours replaces them."""
 
 EPS = 1e-5
 """Of a frozen batch norm, here and there."""
@@ -87,13 +88,6 @@ def our_name(name: str) -> str:
     if body:
         return (body[1] or "") + renamed(name[body.end() :], BODY)
     return renamed(name, (*NECK, *HEADS))
-
-
-def renamed(name: str, rules: Names) -> str:
-    """The name with each rule applied."""
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _from_caffe2(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 from detcore_records.dataset import RecordDataset
-from detcore_records.record import Bad, Box, Record
+from detcore_records.record import Bad, Record, corners
 from detcore_records.samples import Invalid
 
 Part = Literal["full", "visible", "head"]
@@ -91,7 +91,7 @@ class CrowdHumanDataset(RecordDataset):
         return Record(
             id=line.ID,
             file=f"{line.ID}.jpg",
-            boxes=[_corners(self._box(person)) for person in line.gtboxes],
+            boxes=[corners(self._box(person)) for person in line.gtboxes],
             names=[*self.class_names()] * len(line.gtboxes),
             crowd=[self._ignored(person) for person in line.gtboxes],
             where=where,
@@ -103,11 +103,3 @@ class CrowdHumanDataset(RecordDataset):
     def _ignored(self, person: Person) -> bool:
         of_head = self.box == "head" and person.head_attr.ignore != 0
         return person.tag != "person" or person.extra.ignore != 0 or of_head
-
-
-def _corners(box: Sequence[float]) -> Box:
-    """Left, top, right, bottom; what is not of four numbers, as it is."""
-    if len(box) != 4:
-        return box
-    left, top, width, height = box
-    return left, top, left + width, top + height

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from detcore.errors import ComponentError, DataError
+from detcore.errors import ComponentError, DataError, one_line
 from detcore.images import from_pillow
 from detcore.report import Finding
 from detcore_records.dataset import RecordDataset
-from detcore_records.record import Bad, Record
+from detcore_records.record import Bad, Box, Record, corners, plain
 from detcore_records.samples import Invalid
 from PIL import Image
 from torch import Tensor
@@ -76,7 +76,7 @@ class SequenceDataset(RecordDataset):
             except ComponentError as error:
                 yield Bad(where, error.found, "unreadable sample")
             except Exception as error:  # whatever another library may raise
-                yield Bad(where, f"{type(error).__name__}: {' '.join(str(error).split())}", "unreadable sample")
+                yield Bad(where, one_line(error), "unreadable sample")
 
     def absent(self, names: Sequence[str]) -> Finding:
         """Nothing is."""
@@ -89,8 +89,7 @@ class SequenceDataset(RecordDataset):
         try:
             image = self.image(number)
         except Exception as error:  # whatever another library may raise
-            found = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise DataError(where, found, "Replace the image.") from error
+            raise DataError(where, one_line(error), "Replace the image.") from error
         tensor = from_pillow(image) if isinstance(image, Image.Image) else image
         if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8 or tensor.ndim != 3 or len(tensor) != 3:
             found = f"{tuple(tensor.shape)} {tensor.dtype}" if isinstance(tensor, Tensor) else type(image).__name__
@@ -128,17 +127,17 @@ class TorchvisionDataset(SequenceDataset):
         boxes = target.get("boxes", ())
         if isinstance(boxes, tv_tensors.BoundingBoxes):
             boxes = F.convert_bounding_box_format(boxes, new_format=tv_tensors.BoundingBoxFormat.XYXY)
-        rows: Any = _plain(boxes)
+        rows: Any = plain(boxes)
         height, width = F.get_size(image)
         return Record(
-            id=_plain(target.get("image_id", number)),
+            id=plain(target.get("image_id", number)),
             file=str(number),
             width=width,
             height=height,
             boxes=rows,
-            names=[self.name(label) for label in _plain(target.get("labels", [*self.names][:1] * len(rows)))],
-            crowd=[bool(each) for each in _plain(target.get("iscrowd", ()))],
-            areas=_plain(target.get("area", ())),
+            names=[self.name(label) for label in plain(target.get("labels", [*self.names][:1] * len(rows)))],
+            crowd=[bool(each) for each in plain(target.get("iscrowd", ()))],
+            areas=plain(target.get("area", ())),
             where=f"{self.source}[{number}]",
         )
 
@@ -196,9 +195,9 @@ class HuggingFaceDataset(SequenceDataset):
         row = self._rows[number]
         size = (row["width"], row["height"]) if {"width", "height"} <= {*row} else F.get_size(row[image])[::-1]
         found = _columns(row[objects])
-        boxes = [[float(each) for each in box] for box in found.get("bbox", ())]
+        boxes: Sequence[Box] = [[float(each) for each in box] for box in found.get("bbox", ())]
         if self.box == "size":
-            boxes = [[*box[:2], *np.add(box[:2], box[2:]).tolist()] if len(box) == 4 else box for box in boxes]
+            boxes = [corners(box) for box in boxes]
         return Record(
             id=row.get(id_, number),
             file=str(number),
@@ -226,8 +225,3 @@ def _columns(objects: Any) -> Mapping[str, Any]:
     if isinstance(objects, Mapping):
         return objects
     return {key: [each[key] for each in objects] for key in (objects[0] if objects else ())}
-
-
-def _plain(value: Any) -> Any:
-    """Tensors and arrays as lists and numbers."""
-    return value.tolist() if hasattr(value, "tolist") else value

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from detcore_records.dataset import RecordDataset
 from detcore_records.files import SUFFIXES
-from detcore_records.record import Bad, Box, Record
+from detcore_records.record import Bad, Record, corners
 
 INVALID = 7
 """Which of a face's numbers, from 0, says that it is not to be counted; before: box, blur, expression, illumination."""
@@ -66,7 +66,7 @@ class WIDERFaceDataset(RecordDataset):
         yield Record(
             id=os.path.splitext(path)[0],
             file=path,
-            boxes=[_corners(fields[:4]) for _, fields in faces],
+            boxes=[corners(fields[:4]) for _, fields in faces],
             names=["face"] * len(faces),
             crowd=[fields[INVALID : INVALID + 1] == ["1"] for _, fields in faces],
             lines=[number for number, _ in faces],
@@ -75,12 +75,3 @@ class WIDERFaceDataset(RecordDataset):
 
 def _is_path(line: str) -> bool:
     return line.strip().lower().endswith(SUFFIXES)
-
-
-def _corners(fields: Sequence[str]) -> Box:
-    """Left, top, right, bottom, of left, top, width, height; what is not four numbers, as it is."""
-    try:
-        left, top, width, height = map(float, fields)
-    except ValueError:
-        return fields
-    return left, top, left + width, top + height

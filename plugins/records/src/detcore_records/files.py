@@ -54,7 +54,7 @@ def _listing(folder: Path) -> set[str]:
         return set()
 
 
-def write_sizes(  # noqa: PLR0917
+def write_sizes(  # noqa: PLR0917 (columns of one table)
     writer: Writer, folder: Path, names: Sequence[str], exif: bool, sizes: Ints, rows: Ints
 ) -> None:
     """Ask the files of some images how large they are.

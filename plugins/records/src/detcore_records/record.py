@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -71,6 +72,20 @@ class Bad:
     what: str
     kind: str
     action: str = "dropped"
+
+
+def plain(value: Any) -> Any:
+    """Arrays and tensors as lists, numbers of theirs as numbers."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def corners(box: Box) -> Box:
+    """Left, top, right, bottom, of left, top, width, height; what is not four numbers, as it is."""
+    try:
+        left, top, width, height = map(float, box)
+    except ValueError:
+        return box
+    return left, top, left + width, top + height
 
 
 def extent(outlines: Sequence[Numbers]) -> Numbers:

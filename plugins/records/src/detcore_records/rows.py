@@ -10,7 +10,7 @@ from detcore.errors import ComponentError, did_you_mean
 from detcore.interfaces import ClassNames
 
 from detcore_records.dataset import RecordDataset
-from detcore_records.record import Bad, Record, extent
+from detcore_records.record import Bad, Record, extent, plain
 from detcore_records.samples import Invalid
 
 KEYS = ("image", "boxes", "labels", "id", "width", "height", "iscrowd", "area", "polygons")
@@ -86,17 +86,17 @@ class ListDataset(RecordDataset):
                 yield Bad(where, f"not numbers where they are wanted: {error}", "unreadable row")
 
     def _record(self, where: str, row: Mapping[str, Any]) -> Record:
-        outlines = _plain(row.get("polygons", ()))
+        outlines = plain(row.get("polygons", ()))
         width, height = (None if row.get(key) is None else int(row[key]) for key in ("width", "height"))
         return Record(
-            id=_plain(row.get("id", str(row["image"]))),
+            id=plain(row.get("id", str(row["image"]))),
             file=str(row["image"]),
             width=width,
             height=height,
-            boxes=_plain(row["boxes"]) if "boxes" in row else [extent(each) for each in outlines],
-            names=[self._name(label) for label in _plain(row.get("labels", ()))],
-            crowd=[bool(each) for each in _plain(row.get("iscrowd", ()))],
-            areas=[float(each) for each in _plain(row.get("area", ()))],
+            boxes=plain(row["boxes"]) if "boxes" in row else [extent(each) for each in outlines],
+            names=[self._name(label) for label in plain(row.get("labels", ()))],
+            crowd=[bool(each) for each in plain(row.get("iscrowd", ()))],
+            areas=[float(each) for each in plain(row.get("area", ()))],
             outlines=outlines,
             where=where,
         )
@@ -119,11 +119,6 @@ def row_problem(row: object) -> str:
             near = did_you_mean(str(key), KEYS) or f"There are {', '.join(KEYS)}."
             return f"{key} is no key. {near}"
     for key in PER_OBJECT:
-        if isinstance(row.get(key, ()), str) or not isinstance(_plain(row.get(key, ())), Sequence):
+        if isinstance(row.get(key, ()), str) or not isinstance(plain(row.get(key, ())), Sequence):
             return f"{key} is {row[key]!r}, not a list with an entry for each object"
     return ""
-
-
-def _plain(value: Any) -> Any:
-    """Arrays and tensors as lists, numbers of theirs as numbers."""
-    return value.tolist() if hasattr(value, "tolist") else value

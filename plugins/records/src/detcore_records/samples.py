@@ -98,7 +98,7 @@ class ImageFiles(ABC):
         return self.target(index, self.rows(index))
 
 
-def target_of(  # noqa: PLR0917
+def target_of(  # noqa: PLR0917 (columns of one table)
     boxes: Floats, labels: Ints, image_id: int | str, crowd: Bools, areas: Floats, size: tuple[int, int]
 ) -> dict[str, Any]:
     """A target of (G, 4) XYXY boxes, (G,) labels, crowds and areas, in an image of ``size`` (height, width)."""

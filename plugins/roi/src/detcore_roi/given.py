@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 from detcore.errors import DataError
 from detcore.interfaces import DenseHead, Features
 from detcore.structures import Batch, Detections, Losses, clip_boxes
@@ -38,5 +39,6 @@ class GivenProposals(DenseHead):
             fix = "Give the dataset some: ProposalsDataset reads them from a file."
             raise DataError("GivenProposals", "the data has no proposals", fix)
         some = [each.each(lambda rows: rows[: self.max_proposals]) for each in given]
-        boxes = [clip_boxes(each.boxes, size) for each, size in zip(some, batch.sizes, strict=True)]
-        return [Detections(its, each.scores, each.labels) for its, each in zip(boxes, some, strict=True)]
+        return [
+            attrs.evolve(each, boxes=clip_boxes(each.boxes, size)) for each, size in zip(some, batch.sizes, strict=True)
+        ]

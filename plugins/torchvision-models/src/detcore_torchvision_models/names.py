@@ -6,19 +6,19 @@ masks have rows of background, which nothing reads and ours have not.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import attrs
 import torch
 import torchvision
 from detcore.errors import CheckpointError
+from detcore.foreign import Rule, renamed
 from torch import Tensor
 
 from detcore_torchvision_models.backbone import one_line
 
-Names = Sequence[tuple[str, str]]
-"""Regular expressions of torchvision's names, and what of ours replaces them."""
+Names = Sequence[Rule]
+"""Of torchvision's names, and what of ours replaces them."""
 
 STAGE = "roi_head.stages.0.box_head."
 MASKS = "roi_head.branches.mask.mask_head."
@@ -94,9 +94,7 @@ class Layout:
 
     def our_name(self, name: str) -> str:
         """Ours of one of theirs."""
-        for pattern, replacement in self.names:
-            name = re.sub(pattern, replacement, name)
-        return name
+        return renamed(name, self.names)
 
     def entries(self, state: Mapping[str, Tensor]) -> int:
         """How many entries there are, of a state dict of their names. Raises LookupError: nothing says so."""

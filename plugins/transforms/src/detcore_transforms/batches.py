@@ -10,7 +10,7 @@ import torch
 from detcore.data import seeded
 from detcore.errors import ConfigError
 from detcore.interfaces import Callback
-from detcore.structures import Batch, Detections, Polygons, Targets
+from detcore.structures import Batch, Polygons, Targets
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,32 +85,28 @@ def _resizing(callback: BatchSyncRandomResize, run: Any) -> Hook:
 def resized(batch: Batch, size: tuple[int, int]) -> Batch:
     """A batch whose images (B, 3, H, W), padding included, have another height and width; all in it moves along."""
     height, width = batch.images.shape[-2:]
-    factor = batch.sizes.new_tensor([size[0] / height, size[1] / width])
-    targets = None if batch.targets is None else _scaled(batch.targets, factor.flip(0), size)
-    of_boxes = factor.flip(0).repeat(2)
-    proposals = None if batch.proposals is None else [_moved(each, of_boxes) for each in batch.proposals]
+    factor = batch.sizes.new_tensor([size[1] / width, size[0] / height])  # of x and y; sizes are of y and x
+    proposals = batch.proposals
+    if proposals is not None:
+        proposals = [attrs.evolve(each, boxes=each.boxes * factor.repeat(2)) for each in proposals]
     return attrs.evolve(
         batch,
         images=F.interpolate(batch.images, size, mode="bilinear", align_corners=False),
-        sizes=batch.sizes * factor,
-        padded=batch.padded * factor,
-        scale=batch.scale / factor.flip(0),
-        targets=targets,
+        sizes=batch.sizes * factor.flip(0),
+        padded=batch.padded * factor.flip(0),
+        scale=batch.scale / factor,
+        targets=None if batch.targets is None else _scaled(batch.targets, factor),
         proposals=proposals,
     )
 
 
-def _moved(found: Detections, factor: Tensor) -> Detections:
-    return attrs.evolve(found, boxes=found.boxes * factor)
-
-
-def _scaled(targets: Targets, factor: Tensor, size: tuple[int, int]) -> Targets:
+def _scaled(targets: Targets, factor: Tensor) -> Targets:
     """Objects with x and y multiplied by ``factor`` (2,)."""
-    masks = None if targets.masks is None else [_mask(each, factor, size) for each in targets.masks]
+    masks = None if targets.masks is None else [_mask(each, factor) for each in targets.masks]
     return attrs.evolve(targets, boxes=targets.boxes * factor.repeat(2), masks=masks)
 
 
-def _mask(mask: Tensor | Polygons, factor: Tensor, size: tuple[int, int]) -> Tensor | Polygons:
+def _mask(mask: Tensor | Polygons, factor: Tensor) -> Tensor | Polygons:
     """Outlines move; bitmaps (G, h, w) of an image inside its padding are drawn anew."""
     if isinstance(mask, Polygons):
         return Polygons(mask.points * factor, mask.offsets, mask.owner)

@@ -45,7 +45,7 @@ class YOLOXHSVRandomAug(Transform):  # type: ignore[misc]  # torchvision is not 
         return _as_image(from_hsv(hues + hue / 30, saturations, (values + value).clamp_(0, 255)), inpt)
 
 
-class PhotoMetricDistortion(Transform):  # type: ignore[misc]
+class PhotoMetricDistortion(Transform):  # type: ignore[misc]  # torchvision is not typed
     """Brightness, contrast, saturation, hue and the order of channels, each changed with probability a half.
 
     Contrast comes first or last. In difference to ``RandomPhotometricDistort``, torchvision's: brightness is added to,

@@ -36,7 +36,7 @@ class Crop(Transform):  # type: ignore[misc]  # torchvision is not typed
 
         Boxes of objects that do not count become zeros, which ``Sanitize`` drops.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass says what, as with torchvision's own ``transform``
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """The part and the objects that count."""

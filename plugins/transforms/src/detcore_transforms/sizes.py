@@ -54,7 +54,7 @@ def scaled(size: Sequence[int], limits: Sequence[int]) -> list[int]:
     return [max(1, int(side * factor + 0.5)) for side in size]
 
 
-class LargeScaleJitter(Transform):  # type: ignore[misc]
+class LargeScaleJitter(Transform):  # type: ignore[misc]  # torchvision is not typed
     """Scaled by a random factor, then cut or padded to a size (Ghiasi et al. 2021, Simple Copy-Paste, section 3).
 
     At a factor of 1 the image is as large as ``size`` holds. Of a larger one a random part is taken; a smaller one lies

@@ -1,6 +1,6 @@
 """How fast samples come out of one process: transforms beside nothing but decoding, in turns.
 
-COCO128's images are read, resized to 1333 x 800 at most, flipped, sanitised and packed into batches, with boxes alone
+COCO128's images are read, flipped, resized to 1333 x 800 at most, sanitised and packed into batches, with boxes alone
 and with outlines; beside it the same images are only decoded. The ratio of both rates is what transforms leave of the
 decoder. YOLOX's mosaics and mixed images at 640 pixels are quoted: five images are decoded for each. Exits with 1 if a
 target is missed::
@@ -39,7 +39,7 @@ def coco(folder: Path, segmentation: Literal["none", "polygons"]) -> CocoDataset
 
 
 def usual() -> list[v2.Transform]:
-    return [v2.Resize(size=800, max_size=1333, antialias=False), v2.RandomHorizontalFlip(), Sanitize()]
+    return [v2.RandomHorizontalFlip(), v2.Resize(size=800, max_size=1333, antialias=False), Sanitize()]
 
 
 def yolox(side: int = 640) -> list[v2.Transform]:

@@ -330,16 +330,20 @@ def epoch_order(samples: int, seed: int, epoch: int) -> list[int]:
 def seeded(*numbers: int) -> Iterator[None]:
     """Seed the CPU generators of torch, numpy and random from ``numbers``; afterwards they are as they were."""
     before = torch.default_generator.get_state(), np.random.get_state(), random.getstate()
-    seed = _mix(*numbers)
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the accelerators
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
+    _seed(*numbers)
     try:
         yield
     finally:
         torch.default_generator.set_state(before[0])
         np.random.set_state(before[1])
         random.setstate(before[2])
+
+
+def _seed(*numbers: int) -> None:
+    seed = _mix(*numbers)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the accelerators
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 @attrs.frozen(eq=False)
@@ -354,15 +358,16 @@ class _Fetch:
         report: list[Flaw] = getattr(self.dataset, "report", [])
         known = len(report)
         try:
-            batch = collate([self.sample(place) for place in places])
+            with seeded(self.seed):  # once a batch: what numpy needs to put its generator back is slow
+                batch = collate([self.sample(place) for place in places])
         except UserError as error:
             return error
         return attrs.evolve(batch, flaws=tuple(report[known:]))
 
     def sample(self, place: Place) -> Sample:
         epoch, position, index = place
-        with seeded(self.seed, epoch, position):
-            return Samples(self.dataset).through(index, self.transforms)
+        _seed(self.seed, epoch, position)
+        return Samples(self.dataset).through(index, self.transforms)
 
 
 @contextmanager

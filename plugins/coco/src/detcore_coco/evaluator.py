@@ -80,9 +80,10 @@ class CocoEvaluator(Evaluator):
         """
         for found, id_ in zip(detections, ids, strict=True):
             if id_ not in self.truth.numbers:
-                raise DataError("CocoEvaluator", f"the dataset has no image {id_!r}")
+                raise DataError(type(self).__name__, f"the dataset has no image {id_!r}")
             if "segm" in self.metrics and found.masks is None and len(found):
-                raise DataError("CocoEvaluator: metrics", "the detector gives no masks", 'Leave out "segm".')
+                where = f"{type(self).__name__}: metrics"
+                raise DataError(where, "the detector gives no masks", 'Leave out "segm".')
             size = self.truth.sizes[id_] if "segm" in self.metrics else None
             self._rows[id_] = to_rows(found, id_, self.truth.category_ids, size)
 
@@ -121,12 +122,16 @@ class CocoEvaluator(Evaluator):
             of_metric = rows
             if metric == "segm":  # a mask's size is its own, not that of its box
                 of_metric = [{key: value for key, value in row.items() if key != "bbox"} for row in rows]
-            scores = evaluate(self.truth.content, of_metric, metric, self.engine)
+            scores = self.score(of_metric, metric)
             figures |= {f"{metric}_{name}": value for name, value in scores.figures.items()}
             if self.per_class:
                 names = dict(zip(self.truth.category_ids, self.dataset.classes, strict=True))
                 of_classes |= {f"{metric}_AP/{names[id_]}": value for id_, value in scores.per_class.items()}
         return figures | of_classes
+
+    def score(self, rows: Sequence[Row], metric: Metric) -> Scores:
+        """The figures of rows whose images have the numbers of :attr:`truth`."""
+        return evaluate(self.truth.content, rows, metric, self.engine)
 
     @cached_property
     def truth(self) -> Truth:
@@ -152,36 +157,62 @@ def evaluate(truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric
     if not rows:
         ids = [] if metric == "proposal" else [category["id"] for category in truth["categories"]]
         return Scores(dict.fromkeys(PROPOSALS if metric == "proposal" else NAMES, 0.0), dict.fromkeys(ids, 0.0))
+    if metric == "proposal":
+        done = accumulated(truth, rows, "bbox", engine, most=[100, 300, 1000], by_class=False)
+        return Scores(_recalls(done.eval["recall"]), {})
+    done = accumulated(truth, rows, metric, engine)
+    with redirect_stdout(io.StringIO()):
+        done.summarize()
+    figures = zip(NAMES, map(float, done.stats), strict=False)
+    precision = np.asarray(done.eval["precision"])[:, :, :, 0, -1]  # of objects of all sizes, 100 detections
+    classes = zip(done.params.catIds, precision.transpose(2, 0, 1), strict=True)
+    return Scores(dict(figures), {id_: mean(values) for id_, values in classes})
+
+
+def accumulated(
+    truth: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    kind: str,
+    engine: Engine,
+    *,
+    most: Sequence[int] = (1, 10, 100),
+    by_class: bool = True,
+    **options: Any,
+) -> Any:
+    """COCO's evaluation of results, done but for its summary: ``eval`` has precision and recall.
+
+    Args:
+        truth: An instances table.
+        rows: Results.
+        kind: ``"bbox"`` or ``"segm"``.
+        engine: Whose evaluation.
+        most: So many detections of a class in an image count.
+        by_class: Whether an object is found only by a detection of its class.
+        options: Of the engine.
+    """
     coco, coco_eval = (_import(address) for address in ENGINES[engine])
     with redirect_stdout(io.StringIO()):
         expected = coco()
         annotations = [{**row} for row in truth["annotations"]]  # the engines write into annotations and results
         expected.dataset = {**truth, "annotations": annotations}
         expected.createIndex()
-        spared = {} if metric == "segm" else {"segmentation": ()}  # they would draw an outline of each box
+        spared = {} if kind == "segm" else {"segmentation": ()}  # they would draw an outline of each box
         found = expected.loadRes([{**row, **spared} for row in rows])
-        evaluation = coco_eval(expected, found, "bbox" if metric == "proposal" else metric)
-        if metric == "proposal":
-            evaluation.params.useCats, evaluation.params.maxDets = 0, [100, 300, 1000]
+        evaluation = coco_eval(expected, found, kind, **options)
+        evaluation.params.useCats, evaluation.params.maxDets = int(by_class), [*most]
         evaluation.evaluate()
         evaluation.accumulate()
-        if metric == "proposal":
-            return Scores(_recalls(evaluation.eval["recall"]), {})
-        evaluation.summarize()
-    figures = zip(NAMES, map(float, evaluation.stats), strict=False)
-    precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]  # of objects of all sizes, 100 detections
-    classes = zip(evaluation.params.catIds, precision.transpose(2, 0, 1), strict=True)
-    return Scores(dict(figures), {id_: _mean(values) for id_, values in classes})
+    return evaluation
 
 
 def _recalls(recall: Any) -> dict[str, float]:
     """``PROPOSALS`` of recalls by IoU, class (one), size and number of detections."""
     recall = np.asarray(recall)
     values = [recall[:, :, 0, number] for number in range(3)] + [recall[:, :, size, 2] for size in (1, 2, 3)]
-    return dict(zip(PROPOSALS, map(_mean, values), strict=True))
+    return dict(zip(PROPOSALS, map(mean, values), strict=True))
 
 
-def _mean(values: Any) -> float:
+def mean(values: Any) -> float:
     """Of those that are defined; -1 where none is."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else -1.0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import torch
 from detcore.index import Writer
 from detcore_coco.checks import Ints
 from detcore_coco.dataset import CocoDataset
 from detcore_coco.index import Dialect
-from detcore_coco.reading import ImageRow
+from detcore_coco.reading import ImageRow, read
 from torch import Tensor
 
 LISTS = {"neg_labels": "neg_category_ids", "not_exhaustive_labels": "not_exhaustive_category_ids"}
@@ -32,6 +34,19 @@ class LVISImage(ImageRow, kw_only=True, gc=False):
             raise ValueError("there is neither coco_url nor file_name")
         if self.coco_url:
             self.file_name = "/".join(self.coco_url.split("/")[-2:])
+
+
+class Category(msgspec.Struct):
+    """An entry of ``categories``, as the evaluation reads it: how frequent it is in the training set."""
+
+    id: int
+    frequency: Literal["r", "c", "f"]
+
+
+class Categories(msgspec.Struct):
+    """A file, without the rest of it."""
+
+    categories: list[Category]
 
 
 def write_lists(writer: Writer, images: Sequence[LVISImage]) -> None:
@@ -56,7 +71,21 @@ class LVISDataset(CocoDataset):
 
     def target(self, index: int, rows: Ints) -> dict[str, Any]:
         """The target of an image with these rows of its objects."""
-        return {**super().target(index, rows), **{key: self._labels(index, name) for key, name in LISTS.items()}}
+        return {**super().target(index, rows), **self.lists(index)}
+
+    def lists(self, index: int) -> Mapping[str, Tensor]:
+        """``neg_labels`` and ``not_exhaustive_labels`` of an image."""
+        return {key: self._labels(index, name) for key, name in LISTS.items()}
+
+    @cached_property
+    def frequencies(self) -> Sequence[str]:
+        """By label how frequent a class is in the training set: ``"r"``, ``"c"`` or ``"f"``, rare, common, frequent.
+
+        Raises:
+            DataError: The file does not say it of each category.
+        """
+        found = {category.id: category.frequency for category in read(self.file, Categories).categories}
+        return tuple(found[id_] for id_ in self.category_ids)
 
     def _labels(self, index: int, name: str) -> Tensor:
         """The labels of an image's list of category ids, without those of classes that were not chosen."""

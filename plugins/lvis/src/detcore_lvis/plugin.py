@@ -8,4 +8,9 @@ from detcore import Component, hookimpl
 @hookimpl
 def detcore_components() -> list[Component]:
     """Called once at discovery."""
-    return [Component("dataset", "LVISDataset", "detcore_lvis.dataset:LVISDataset", "LVIS JSON and COCO's images")]
+    return [
+        Component("dataset", "LVISDataset", "detcore_lvis.dataset:LVISDataset", "LVIS JSON and COCO's images"),
+        Component(
+            "evaluator", "LVISEvaluator", "detcore_lvis.evaluator:LVISEvaluator", "LVIS's AP of what was looked for"
+        ),
+    ]

@@ -6,12 +6,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detcore_mmdet.checkpoint import from_mmdet, to_mmdet
+    from detcore_mmdet.checkpoint import Checkpoint, from_mmdet, import_checkpoint, read_checkpoint, to_mmdet
     from detcore_mmdet.model import Translated, translate
 
-__all__ = ["Translated", "from_mmdet", "to_mmdet", "translate"]
+__all__ = [
+    "Checkpoint",
+    "Translated",
+    "from_mmdet",
+    "import_checkpoint",
+    "read_checkpoint",
+    "to_mmdet",
+    "translate",
+]
 
-_HOMES = {"Translated": "model", "translate": "model", "from_mmdet": "checkpoint", "to_mmdet": "checkpoint"}
+_HOMES = {
+    "Checkpoint": "checkpoint",
+    "Translated": "model",
+    "from_mmdet": "checkpoint",
+    "import_checkpoint": "checkpoint",
+    "read_checkpoint": "checkpoint",
+    "to_mmdet": "checkpoint",
+    "translate": "model",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -129,13 +129,19 @@ def code_lines(path: Path) -> int:
     )
 
 
-LINES = 7000
+LINES = 7030
 """docs/decisions/0005 says why it is more than 3,500. It may fall; what would raise it has to say why there."""
 
 
 def test_core_stays_small() -> None:
-    files = [path for path in CORE.rglob("*.py") if not {"_configs", "_templates"} & set(path.parts)]
-    assert sum(code_lines(path) for path in files if path.name != "testing.py") <= LINES
+    files = [path for path in CORE.rglob("*.py") if not {"_configs", "_templates", "testing"} & set(path.parts)]
+    assert sum(map(code_lines, files)) <= LINES
+
+
+def test_nothing_of_core_needs_the_conformance_kit(graph: grimp.ImportGraph) -> None:
+    kit = {"detcore.testing", *graph.find_descendants("detcore.testing")}
+    importers = {importer for module in kit for importer in graph.find_modules_that_directly_import(module)}
+    assert importers - kit == set()
 
 
 def test_requirements_list_core_and_every_plugin() -> None:

@@ -53,7 +53,7 @@ def _component(catalog: Catalog, kind: str, name: str) -> dict[str, Any]:
 
 def _table(read: signature.Signature, catalog: Catalog) -> dict[str, Any]:
     properties = {name: _parameter(parameter, catalog) for name, parameter in read.parameters.items()}
-    markers = {"_delete_": {"const": True}}
+    markers = {"_delete_": {"const": True}, "_wrap_": {"type": "string"}}
     return {**_TABLE, "properties": {**properties, **markers}, "additionalProperties": read.open}
 
 

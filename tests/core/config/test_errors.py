@@ -57,6 +57,26 @@ FOLDS = {
         "a = {_delete_ = true, _insert_before_ = []}",
         "child.toml: a: `_insert_before_` edits an inherited list, but nothing is inherited here",
     ),
+    "a wrap of nothing": (
+        "",
+        "a = {_wrap_ = 'b'}",
+        "child.toml: a: `_wrap_` finds nothing to wrap. Name a `_base_` that has it.",
+    ),
+    "a wrap that deletes": (
+        "a = 1",
+        "a = {_wrap_ = 'b', _delete_ = true}",
+        'child.toml: a: `_wrap_` stands beside `_delete_`. Write `_wrap_ = "dataset"`: what was inherited becomes the key `dataset`.',
+    ),
+    "a wrap by no name": (
+        "a = 1",
+        "a = {_wrap_ = true}",
+        'child.toml: a: `_wrap_` is no name of a key. Write `_wrap_ = "dataset"`: what was inherited becomes the key `dataset`.',
+    ),
+    "a wrap by a marker": (
+        "a = 1",
+        "a = {_wrap_ = '_append_'}",
+        'child.toml: a: `_wrap_` is no name of a key. Write `_wrap_ = "dataset"`: what was inherited becomes the key `dataset`.',
+    ),
     "an ambiguous type": (
         LIST,
         "x.B = {n = 1}",
@@ -119,7 +139,7 @@ FOLDS = {
         "",
         "_qqqq_ = 1",
         "child.toml: _qqqq_ is no marker. "
-        "Markers are _base_, _delete_, _value_, _none_, _remove_, _insert_before_, _prepend_, _append_.",
+        "Markers are _base_, _delete_, _value_, _none_, _wrap_, _remove_, _insert_before_, _prepend_, _append_.",
     ),
     "a marker in a list": (
         "",

@@ -52,6 +52,7 @@ def marked(inner):
             "_remove_": st.lists(st.integers(-2, 2), max_size=2),
             "_insert_before_": st.lists(st.fixed_dictionaries({"at": st.integers(-2, 2), "items": some}), max_size=1),
             "_value_": SCALARS,
+            "_wrap_": KEYS | st.just("_append_"),
         },
     )
     return st.builds(lambda table, marks: {**table, **marks}, st.dictionaries(KEYS, inner, max_size=3), markers)

@@ -37,6 +37,21 @@ FOLDS = {
     "a table without type replaces a list": ("a = [1]", "a = {_delete_ = true, b = 1}", {"a": {"b": 1}}),
     "none is None": ("a = 1", "a = {_none_ = true}\nb = [{_none_ = true}]", {"a": None, "b": [None]}),
     "a value over None": ("a = {_none_ = true}", "a = 2", {"a": 2}),
+    "wrap puts what was inherited one level deeper": (
+        "[a]\ntype = 'A'\nb = {c = 1, d = 2}",
+        "[a]\n_wrap_ = 'inner'\ntype = 'B'\nn = 3",
+        {"a": {"inner": {"type": "A", "b": {"c": 1, "d": 2}}, "type": "B", "n": 3}},
+    ),
+    "wrap and change what is wrapped": (
+        "[a]\ntype = 'A'\nb = {c = 1, d = 2}",
+        "[a]\n_wrap_ = 'inner'\ntype = 'B'\ninner.b.c = 9",
+        {"a": {"inner": {"type": "A", "b": {"c": 9, "d": 2}}, "type": "B"}},
+    ),
+    "wrap a list, wrap a value": (
+        "a = [1, 2]\nb = 3",
+        "a = {_wrap_ = 'of', type = 'A', of._append_ = [4]}\nb = {_wrap_ = 'x'}",
+        {"a": {"of": [1, 2, 4], "type": "A"}, "b": {"x": 3}},
+    ),
     "a deleted key takes its place anew": (
         "[c.a]\nn = 1\n[c.b]\nn = 2",
         "[c]\n_delete_ = true\nb = {n = 3}\na = {n = 4}",
@@ -314,6 +329,26 @@ def test_every_leaf_remembers_who_set_it(loader):
     assert mid.origin("model") == Origin("mid.toml")
     assert mid.where("nothing") == "mid.toml: nothing"
     assert mid.where() == "mid.toml"
+
+
+def test_what_is_wrapped_may_be_wrapped_again_and_remembers_who_set_it(loader):
+    files = {
+        "base.toml": "[model]\ntype = 'OneStage'\nn = 1",
+        "first.toml": "_base_ = 'base.toml'\nmodel = {_wrap_ = 'detector', type = 'TTA'}",
+        "second.toml": "_base_ = 'first.toml'\nmodel = {_wrap_ = 'one', type = 'Pair'}",
+    }
+    config = loader(files, "model.one.detector.n=2")
+    wrapped = {"one": {"detector": {"type": "OneStage", "n": 2}, "type": "TTA"}, "type": "Pair"}
+    assert config.table.plain() == {"model": wrapped}
+    model = config.table["model"]
+    assert [each.origin("type").file for each in (model, model["one"], model["one"]["detector"])] == [
+        "second.toml",
+        "first.toml",
+        "base.toml",
+    ]
+    assert [setting.value for setting in config.history(("model", "one", "detector", "n"))] == [1, 2]
+    option = loader({}, 'model={_wrap_="one", type="Pair"}', source="first.toml")
+    assert option.table.plain() == loader({}, source="second.toml").table.plain()
 
 
 def test_history_is_the_whole_chain(loader):

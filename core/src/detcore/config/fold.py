@@ -12,7 +12,7 @@ from detcore.config.paths import MAX_DEPTH, KeyPath, format_key
 from detcore.config.table import Node, Origin, Setting, live
 from detcore.errors import ConfigError, UserError, did_you_mean
 
-MARKERS = ("_base_", "_delete_", "_value_", "_none_", *EDITS)
+MARKERS = ("_base_", "_delete_", "_value_", "_none_", "_wrap_", *EDITS)
 _MARKER = re.compile(r"_\w+_")
 
 
@@ -106,6 +106,8 @@ class Folder:
             return self._value(old, None, raw, path)
         if "_value_" in raw:
             return self._replacement(old, raw, path)
+        if "_wrap_" in raw:
+            return self._wrapped(old, raw, path)
         return self._merge_or_edit(old, raw, path)
 
     def _delete(self, old: Node | None, path: KeyPath) -> Node | None:
@@ -122,6 +124,13 @@ class Folder:
         if isinstance(value, dict):
             return self.problem(old, path, "`_value_` is a table", "Write its keys beside `_delete_ = true` instead.")
         return self._value(old, value, raw, path)
+
+    def _wrapped(self, old: Node | None, raw: Mapping[str, object], path: KeyPath) -> Node | None:
+        """What was inherited, as a key of a new table; the other keys of this one are folded over that."""
+        inherited = live(old)
+        if inherited is None:
+            return self.problem(old, path, "`_wrap_` finds nothing to wrap", "Name a `_base_` that has it.")
+        return self._merge(attrs.evolve(inherited, value={str(raw["_wrap_"]): inherited}), raw, path)
 
     def _merge_or_edit(self, old: Node | None, raw: Mapping[str, object], path: KeyPath) -> Node | None:
         inherited = live(old)
@@ -141,7 +150,7 @@ class Folder:
     def _merge(self, old: Node | None, raw: Mapping[str, object], path: KeyPath) -> Node:
         children: dict[str, Node] = dict(old.value) if old is not None and isinstance(old.value, dict) else {}
         for key, value in raw.items():
-            if key == "_delete_":
+            if key in ("_delete_", "_wrap_"):
                 continue
             # A key that was gone takes its place anew, so that the order is the one the file shows.
             before = children.get(key) if live(children.get(key)) else children.pop(key, None)
@@ -167,6 +176,10 @@ def _wrong_marker(raw: Mapping[str, object]) -> tuple[str, str] | None:
     for key in ("_delete_", "_none_"):
         if key in raw and raw[key] is not True:
             return f"`{key}` is not true", f"Write `{key} = true`, or leave it out."
+    name, beside = raw.get("_wrap_", "a key"), [key for key in raw if key in MARKERS and key != "_wrap_"]
+    if not isinstance(name, str) or not name or _MARKER.fullmatch(name) or ("_wrap_" in raw and beside):
+        what = f"stands beside `{beside[0]}`" if beside else "is no name of a key"
+        return f"`_wrap_` {what}", 'Write `_wrap_ = "dataset"`: what was inherited becomes the key `dataset`.'
     for key, others in (("_none_", {"_delete_"}), ("_value_", {"_delete_"})):
         extra = sorted(raw.keys() - others - {key})
         if key in raw and extra:

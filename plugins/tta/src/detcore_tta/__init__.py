@@ -1,0 +1,1 @@
+"""Test-time augmentation: a detector that looks at every image in several ways."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
 from collections import OrderedDict
@@ -39,7 +40,7 @@ class ConfigDict(dict[str, Any]):
 HOMES = {HistoryBuffer: "mmengine.logging.history_buffer", ConfigDict: "mmcv.utils.config"}
 
 
-def save(content: Any, path: Path, *, zipped: bool = True) -> None:
+def save(content: Any, path: Path, *, zipped: bool = True, protocol: int = 2) -> None:
     """``torch.save`` under the names of MMEngine and mmcv."""
     modules = {}
     for kind, home in HOMES.items():
@@ -47,9 +48,11 @@ def save(content: Any, path: Path, *, zipped: bool = True) -> None:
         setattr(module, kind.__name__, kind)
         modules[home] = module
         modules |= {home.rsplit(".", cut)[0]: types.ModuleType("parent") for cut in range(1, home.count(".") + 1)}
-    names = [mock.patch.object(kind, "__module__", home) for kind, home in HOMES.items()]
-    with mock.patch.dict(sys.modules, modules), names[0], names[1]:
-        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(sys.modules, modules))
+        for named, home in [*HOMES.items(), (HistoryBuffer.mean, HOMES[HistoryBuffer])]:
+            stack.enter_context(mock.patch.object(named, "__module__", home))
+        torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
 
 
 def of_3x(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mmdet_files
 import pytest
 import torch
-from detcore_mmdet import import_checkpoint, read_checkpoint, to_mmdet
+from detcore_mmdet import import_checkpoint, read_checkpoint
+from detcore_mmdet.export import export
 from parity import golden
 from torch import Tensor
 
@@ -38,8 +40,9 @@ def test_an_imported_checkpoint_is_the_references(tmp_path: Path, name: str, zip
         each for each in names if each.endswith(golden.FILLED) and not torch.equal(ours[each], expected[each])
     ] == []
 
-    back = to_mmdet(detector.state_dict(), found.part)
-    torch.save({"state_dict": back}, tmp_path / "back.pth")
+    meta = {"config": (tmp_path / f"{name}.toml").read_text(), "mmdet": {"model": json.dumps(case.info["model"])}}
+    torch.save({"model": detector.state_dict(), "meta": meta}, tmp_path / "ours.pt")
+    export(tmp_path / "ours.pt", tmp_path / "back.pth")
     again = read_checkpoint(tmp_path / "back.pth").state
     assert {*again} == {*state}
     assert [each for each in state if bytes_of(again[each]) != bytes_of(state[each])] == []

@@ -31,7 +31,7 @@ VERSION = 1001
 SIZE = struct.Struct("<q")
 """Before the numbers of a storage: how many there are."""
 
-READ = "Only tensors, plain values and records of MMDetection's own are read."
+READ = "Only tensors, plain values and MMDetection's own records are; if you trust the file, save its state_dict alone."
 Numbers = Callable[[str], memoryview]
 """The bytes of a storage by its key."""
 

@@ -81,11 +81,12 @@ class TwoStage(Detector):
         """Losses of both stages; those of the first are named ``rpn_...`` and know one class."""
         features = self.neck(self.backbone(batch.images))
         predictions = self.rpn_head(features, batch)
-        objects = batch.with_one_class()
-        losses = {f"rpn_{name}": value for name, value in self.rpn_head.losses(predictions, objects).items()}
         with torch.no_grad():
             proposals = self.rpn_head.detections(predictions, batch, train=True)
-        return losses | self.roi_head.losses(features, proposals, batch)
+        of_regions = self.roi_head.losses(features, proposals, batch)
+        # made last, what the first stage keeps for the backward pass is gone first, before its peak
+        of_priors = self.rpn_head.losses(predictions, batch.with_one_class())
+        return {f"rpn_{name}": value for name, value in of_priors.items()} | of_regions
 
     def detections(self, batch: Batch) -> list[Detections]:
         """Per image the detections, in input pixels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -17,7 +18,7 @@ TWO_AT_ONCE = ["--numprocesses=2", "--dist=loadfile"]
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "core"]
+nox.options.sessions = ["lint", "types", "tests", "core", "templates"]
 nox.options.reuse_existing_virtualenvs = True
 
 
@@ -53,6 +54,30 @@ def core(session: nox.Session) -> None:
     """Core's own tests in an environment without any plugin."""
     _install(session, [ROOT / "core"], *TEST_TOOLS)
     session.run("pytest", "-m", "not slow", "tests/core", *TWO_AT_ONCE, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def templates(session: nox.Session) -> None:
+    """Packages of every template: their style and types; of some, another one with every commit, their tests."""
+    _install(session, PACKAGES, "pytest", "ruff", "mypy")
+    folder = Path(session.create_tmp()).resolve()
+    kinds = sorted(path.parent.name for path in ROOT.glob("templates/*/cookiecutter.json"))
+    for each in (*folder.glob("new-*"), folder / "installed"):
+        shutil.rmtree(each, ignore_errors=True)
+    for kind in kinds:
+        session.run("core-run", "new", kind, f"new-{kind}", "--output", str(folder))
+        with session.chdir(folder / f"new-{kind}"):
+            session.run("ruff", "check", ".")
+            session.run("ruff", "format", "--check", ".")
+            session.run("mypy", "--cache-dir", str(folder / "mypy"))
+    always = ["backbone", "loss", "project"]
+    others = [kind for kind in kinds if kind not in always]
+    packages = [folder / f"new-{kind}" for kind in [*always, others[_commits(session) % len(others)]]]
+    to_install = [str(package) for package in packages if package.name != "new-project"]
+    session.install("--no-deps", "--target", str(folder / "installed"), *to_install)
+    for package in packages:
+        with session.chdir(package):  # each trains two steps by its config
+            session.run("pytest", env={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "installed")})
 
 
 @nox.session(default=False)
@@ -109,6 +134,12 @@ def write_requirements(session: nox.Session) -> None:
 
 def _install(session: nox.Session, packages: list[Path], *tools: str) -> None:
     session.install(*tools, *(argument for package in packages for argument in ("-e", str(package))))
+
+
+def _commits(session: nox.Session) -> int:
+    """How many commits there are; 0 where nobody knows."""
+    done = session.run("git", "rev-list", "--count", "HEAD", external=True, silent=True, success_codes=[0, 128])
+    return int(done) if isinstance(done, str) and done.strip().isdigit() else 0
 
 
 def _needed(plugin: Path) -> list[Path]:

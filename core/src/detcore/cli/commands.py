@@ -15,6 +15,12 @@ from detcore.cli.group import Group
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
+TEMPLATES = (
+    *("backbone", "neck", "dense-head", "roi-head", "loss", "dataset", "transform", "evaluator", "callback"),
+    *("plugin", "project"),
+)
+"""Folders of ``_templates``."""
+
 
 def complete_configs(*asked: Any) -> Any:
     """Configs and recipes."""
@@ -239,6 +245,25 @@ def schema(output: Path | None) -> None:
         output.write_text(text + "\n", encoding="utf-8")
     else:
         click.echo(text)
+
+
+@group.command()
+@click.argument("kind", type=click.Choice(TEMPLATES), metavar="KIND")
+@click.argument("name")
+@click.option("--output", type=click.Path(path_type=Path), default=".", metavar="DIR", help="Where the folder is made.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="author or description; nothing is asked.")
+def new(kind: str, name: str, output: Path, sets: tuple[str, ...]) -> None:
+    """Begin a package (or a project without one) from a template: a part that works, a config, tests.
+
+    KIND is backbone, neck, dense-head, roi-head, loss, dataset, transform, evaluator, callback; plugin for several
+    parts; project for configs and a local module. NAME is that of the package: small letters, digits and hyphens.
+
+    Example: core-run new loss my-loss --set author="Ada Example"
+    """
+    from detcore.cli.new import new
+
+    for line in new(kind, name, output, sets):
+        click.echo(line)
 
 
 @group.command()

@@ -54,7 +54,7 @@ class HRFPN(Neck):
         self.fpn_convs = nn.ModuleList(
             ConvNormAct(out_channels, out_channels, 3, stride=stride, **options) for _ in range(num_outs)
         )
-        self.pool = F.avg_pool2d if pooling == "avg" else F.max_pool2d
+        self.pooling = pooling
         self.out_channels = (out_channels,) * num_outs
         self.strides = tuple(in_strides[0] * stride * 2**level for level in range(num_outs))
         for layer in (self.reduction_conv, *self.fpn_convs):
@@ -66,5 +66,6 @@ class HRFPN(Neck):
         size = first.shape[-2:]
         larger = [F.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in rest]
         joined = self.reduction_conv(torch.cat([first, *larger], dim=1))
-        levels = [joined, *(self.pool(joined, 2**level, ceil_mode=True) for level in range(1, len(self.fpn_convs)))]
+        pool = F.avg_pool2d if self.pooling == "avg" else F.max_pool2d
+        levels = [joined, *(pool(joined, 2**level, ceil_mode=True) for level in range(1, len(self.fpn_convs)))]
         return [conv(each) for conv, each in zip(self.fpn_convs, levels, strict=True)]

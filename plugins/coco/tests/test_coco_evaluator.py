@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from detcore.errors import ConfigError, DataError
 from detcore.masks import encode, paste
 from detcore.structures import Detections
 from detcore_coco.dataset import CocoDataset
-from detcore_coco.evaluator import ENGINES, NAMES, PROPOSALS, CocoEvaluator, evaluate_files
+from detcore_coco.evaluator import ENGINES, NAMES, PROPOSALS, CocoEvaluator, evaluate, evaluate_files
 from detcore_coco.truth import ground_truth
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -269,6 +270,18 @@ def test_an_image_that_comes_twice_counts_once():
         evaluator.update([detections(dataset[index][1]) for index in range(3)], ["a", "b", "c"])
     assert len(evaluator.results()) == 3
     assert evaluator.compute()["bbox_AP"] == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("was", [True, False])
+def test_the_search_for_cycles_is_as_it_was_afterwards(was):
+    dataset, wrong = Boxes(), [{"image_id": 12345, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1.0}]
+    (gc.enable if was else gc.disable)()
+    try:
+        with pytest.raises(AssertionError):  # the engine's own, of an image that there is not
+            evaluate(ground_truth(dataset, outlines=False).content, wrong, "bbox", "faster")
+        assert gc.isenabled() == was
+    finally:
+        gc.enable()
 
 
 def test_results_have_the_datasets_ids_and_are_json():

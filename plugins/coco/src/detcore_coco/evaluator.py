@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -160,7 +161,11 @@ def evaluate(truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], metric
     if metric == "proposal":
         done = accumulated(truth, rows, "bbox", engine, most=[100, 300, 1000], by_class=False)
         return Scores(_recalls(done.eval["recall"]), {})
-    done = accumulated(truth, rows, metric, engine)
+    return scores_of(accumulated(truth, rows, metric, engine))
+
+
+def scores_of(done: Any) -> Scores:
+    """The scores of an evaluation that has accumulated, of classes."""
     with redirect_stdout(io.StringIO()):
         done.summarize()
     figures = zip(NAMES, map(float, done.stats), strict=False)
@@ -191,7 +196,7 @@ def accumulated(
         options: Of the engine.
     """
     coco, coco_eval = (_import(address) for address in ENGINES[engine])
-    with redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()), _uncollected():
         expected = coco()
         annotations = [{**row} for row in truth["annotations"]]  # the engines write into annotations and results
         expected.dataset = {**truth, "annotations": annotations}
@@ -203,6 +208,19 @@ def accumulated(
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No cycles are looked for: the engines make millions of dicts without any, and each search goes through all."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _recalls(recall: Any) -> dict[str, float]:

@@ -15,6 +15,8 @@ PACKAGES = [ROOT / "core", *PLUGINS]
 TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "grimp", "hatchling"]
 TWO_AT_ONCE = ["--numprocesses=2", "--dist=loadfile"]
 """Two processes with a thread each take little more than half as long as one with two threads."""
+DEFAULT = "not slow and not zoo"
+"""The tests that are always run: within minutes, and without anything that is no dependency."""
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -44,16 +46,16 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Everything but the slow tests, parity with the reference tensors included."""
+    """Everything but the slow tests and MMDetection's zoo, parity with the reference tensors included."""
     _install(session, PACKAGES, *TEST_TOOLS)
-    session.run("pytest", "-m", "not slow", *TWO_AT_ONCE, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", "-m", DEFAULT, *TWO_AT_ONCE, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
 def core(session: nox.Session) -> None:
     """Core's own tests in an environment without any plugin."""
     _install(session, [ROOT / "core"], *TEST_TOOLS)
-    session.run("pytest", "-m", "not slow", "tests/core", *TWO_AT_ONCE, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", "-m", DEFAULT, "tests/core", *TWO_AT_ONCE, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -95,19 +97,27 @@ def debug_recipes(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def zoo(session: nox.Session) -> None:
+    """MMDetection's own configs, read as data: its wheel is installed, but nothing of what it needs to be imported."""
+    _install(session, PACKAGES, "pytest", "hypothesis")
+    session.install("--no-deps", "mmdet==3.3.0")
+    session.run("pytest", "-m", "zoo", "plugins/mmdet", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
 @nox.parametrize("plugin", [nox.param(path.name, id=path.name) for path in PLUGINS])
 def plugin(session: nox.Session, plugin: str) -> None:
     """One plugin's tests, installed beside core with its declared dependencies only."""
     folder = ROOT / "plugins" / plugin
     _install(session, [ROOT / "core", *_needed(folder)], "pytest", "hypothesis")
-    session.run("pytest", "-m", "not slow", str(folder), *session.posargs)
+    session.run("pytest", "-m", DEFAULT, str(folder), *session.posargs)
 
 
 @nox.session(default=False, python=["3.11", "3.12", "3.13"])
 def pythons(session: nox.Session) -> None:
     """The tests of core on every Python that is supported."""
     _install(session, PACKAGES, *TEST_TOOLS)
-    session.run("pytest", "-m", "not slow", "tests/core", "tests/contracts", *session.posargs)
+    session.run("pytest", "-m", DEFAULT, "tests/core", "tests/contracts", *session.posargs)
 
 
 @nox.session(default=False, python="3.11")
@@ -115,7 +125,7 @@ def oldest(session: nox.Session) -> None:
     """Core with the lowest versions that it declares."""
     session.install("--resolution", "lowest-direct", "-e", str(ROOT / "core"))
     session.install(*TEST_TOOLS)
-    session.run("pytest", "-m", "not slow", "tests/core", *session.posargs)
+    session.run("pytest", "-m", DEFAULT, "tests/core", *session.posargs)
 
 
 @nox.session(default=False)

@@ -72,14 +72,16 @@ def _pay(made: type, length: int, budget: Budget) -> None:
 
 def _number(kind_of: type[ast.operator], left: Any, right: Any) -> int | float:
     if kind_of is ast.Pow and isinstance(left, int) and isinstance(right, int):
-        if right * left.bit_length() > 2 * BITS:  # before it is computed
-            raise Refused(f"a whole number of more than {BITS} bits")
-        if -right * left.bit_length() > 2 * BITS:
-            raise Refused(f"{left} ** {right} is too small a number")
+        _power(left, right)
     result = _NUMBERS[kind_of][1](left, right)
     if isinstance(result, complex):
         raise Refused("a complex number")
     return whole(result) if isinstance(result, int) else float(result)
+
+
+def _power(base: int, exponent: int) -> None:
+    if abs(base) > 1 and exponent * (base.bit_length() - 1) > BITS:  # before it is computed
+        raise Refused(f"a whole number of more than {BITS} bits")
 
 
 def unary(kind_of: type[ast.unaryop], value: Any) -> Any:

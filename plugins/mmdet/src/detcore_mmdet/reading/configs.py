@@ -14,7 +14,7 @@ from detcore.errors import ConfigError
 
 from detcore_mmdet.reading.expressions import Expressions, Place
 from detcore_mmdet.reading.files import base_file, is_lazy, module_file, parsed, text_of
-from detcore_mmdet.reading.limits import CHAIN, Budget, Refused, short
+from detcore_mmdet.reading.limits import CHAIN, Budget, Refused, short, where
 from detcore_mmdet.reading.merging import Unmergeable, merged
 from detcore_mmdet.reading.statements import BASE, Inherited, Program
 from detcore_mmdet.reading.templates import Templates
@@ -42,14 +42,14 @@ def read_config(path: Path, *, roots: Sequence[Path] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: It cannot be read, or holds what is not understood; with file and line.
     """
-    file = Path(os.path.abspath(Path(path).expanduser()))
+    file = Path(os.path.abspath(os.path.expanduser(path)))
     reader = _Reader(tuple(roots))
     try:
         return dict(plain(reader.top(file), reader.budget))
     except Refused as error:
-        raise ConfigError(str(file), error.found, error.fix) from None
+        raise ConfigError(where(file), error.found, error.fix) from None
     except RecursionError:
-        raise ConfigError(str(file), "nested too deeply to be read") from None
+        raise ConfigError(where(file), "nested too deeply to be read") from None
 
 
 @attrs.define
@@ -70,30 +70,26 @@ class _Reader:
 
     def top(self, file: Path) -> dict[str, Any]:
         """The keys of the config that was asked for."""
-        if file.suffix == ".py" and is_lazy(parsed(text_of(file), file)):
-            found = self.lazy(file)
-            return {key: value for key, value in _keys(found.values).items() if key not in found.imported}
-        return self.old(file)
-
-    def old(self, file: Path) -> dict[str, Any]:
-        """The keys of an old-style config: what stands in it, over what ``_base_`` names."""
         text = self._open(file)
-        return self._json(file, text) if file.suffix == ".json" else self._python(file, text)
+        if file.suffix == ".json":
+            return self._json(file, text)
+        tree = parsed(text, file)
+        if not is_lazy(tree):
+            return self._python(file, tree)
+        found = self._lazy(file, tree)
+        return {key: value for key, value in _keys(found.values).items() if key not in found.imported}
 
-    def lazy(self, file: Path) -> Inherited:
+    # ------------------------------------------------------------------------------------------------- the file formats
+
+    def _lazy(self, file: Path, tree: ast.Module) -> Inherited:
         """The names of a new-style config."""
-        tree = parsed(self._open(file), file)
         program = Program(Expressions(Place(file, self.budget)), lambda module: self._module(module, file))
         program.run(sorted(tree.body, key=lambda node: not isinstance(node, ast.With)))  # what is inherited comes first
         return Inherited(program.expressions.names, frozenset(program.imported))
 
-    # --------------------------------------------------------------------------------------------- the two file formats
-
-    def _python(self, file: Path, text: str) -> dict[str, Any]:
-        tree, place, base = parsed(text, file), Place(file, self.budget), Table()
-        if is_lazy(tree):
-            found = "a new-style config, one with `with read_base()`, stands in the `_base_` of an old-style one"
-            raise ConfigError(str(file), found, "Write both in one style.")
+    def _python(self, file: Path, tree: ast.Module) -> dict[str, Any]:
+        """The keys of an old-style config: what stands in it, over what ``_base_`` names."""
+        place, base = Place(file, self.budget), Table()
         for node in filter(_is_base, tree.body):
             with place.at(node):
                 base = self._bases(Expressions(place).value(node.value), file)
@@ -101,7 +97,7 @@ class _Reader:
         expressions = Expressions(place, {BASE: base}, Templates(file, base, self.budget))
         program = Program(expressions)
         program.run(tree.body)
-        return self._over(_keys(expressions.names), base, file, program.lines)
+        return self._over(expressions.names, base, file, program.lines)
 
     def _json(self, file: Path, text: str) -> dict[str, Any]:
         line = text.count("\n", 0, max(0, text.find(f'"{BASE}"'))) + 1
@@ -110,47 +106,61 @@ class _Reader:
             self.budget.weigh(bare)
             base = self._bases(bare.pop(BASE, []), file)
             values = _expanded(bare, Templates(file, base, self.budget))
-        return self._over(_keys(values), base, file, {})
+        return self._over(values, base, file, {})
 
-    def _over(self, values: dict[str, Any], base: Table, file: Path, lines: Mapping[str, int]) -> dict[str, Any]:
+    def _over(self, names: Mapping[str, Any], base: Table, file: Path, lines: Mapping[str, int]) -> dict[str, Any]:
         try:
-            return _keys(merged(values, base, self.budget))
+            return _keys(merged(_keys(names), base, self.budget))
         except Unmergeable as error:
             line = lines.get(str(error.path[0]))
-            raise ConfigError(f"{file}:{line}" if line else str(file), error.found, error.fix) from None
+            raise ConfigError(where(file, line), error.found, error.fix) from None
+        except Refused as error:
+            raise ConfigError(where(file), error.found, error.fix) from None
 
     # --------------------------------------------------------------------------------------------- what is inherited
 
     def _bases(self, entries: Any, file: Path) -> Table:
         """The keys of all configs that ``_base_`` names, of which no two have the same."""
-        found, homes = Table(), dict[str, str]()
+        inherited, homes = Table(), dict[str, str]()
         for name in entries if isinstance(entries, list | tuple) else [entries]:
             if not isinstance(name, str):
                 raise Refused(f"`{BASE}` holds {kind(name)}", "It is the path of a config, or a list of them.")
-            base = base_file(name, file, self.roots)
-            self._enter(base, file)
-            values = tables(self.old(base), self.budget)
-            self.chain.pop()
+            values = self._base(base_file(name, file, self.roots), file)
             for key in values:
                 if key in homes:
-                    raise Refused(
-                        f"`{short(key)}` is inherited from {homes[key]!r} and from {name!r}", "Keep it in one."
-                    )
-                homes[key] = name
-            found.update(values)
-        return found
+                    found = f"`{short(key)}` is inherited from '{homes[key]}' and from '{short(name)}'"
+                    raise Refused(found, "Keep it in one.")
+                homes[key] = short(name)
+            inherited.update(values)
+        return inherited
+
+    def _base(self, base: Path, file: Path) -> Table:
+        self._enter(base, file)
+        text = self._open(base)
+        if base.suffix == ".json":
+            values = self._json(base, text)
+        else:
+            tree = parsed(text, base)
+            if is_lazy(tree):
+                raise Refused(
+                    f"it inherits by `{BASE}` from a new-style config, {where(base)}", "Write both in one style."
+                )
+            values = self._python(base, tree)
+        self.chain.pop()
+        inherited: Table = tables(values, self.budget)
+        return inherited
 
     def _module(self, module: str, file: Path) -> Inherited:
         base = module_file(module, file, self.roots)
         self._enter(base, file)
-        found = self.lazy(base)
+        found = self._lazy(base, parsed(self._open(base), base))
         self.chain.pop()
         return Inherited(tables(_keys(found.values), self.budget), found.imported)
 
     def _enter(self, base: Path, file: Path) -> None:
         files = [*self.chain, file]
         if base in files:
-            cycle = " -> ".join(map(str, [*files[files.index(base) :], base]))
+            cycle = " -> ".join(map(where, [*files[files.index(base) :], base]))
             raise Refused(f"it inherits from itself: {cycle}", "Take one of them out.")
         if len(files) > CHAIN:
             raise Refused(f"more than {CHAIN} configs inherit one from the other")
@@ -169,6 +179,8 @@ def _is_base(node: ast.stmt) -> TypeGuard[ast.Assign]:
 def _keys(names: Mapping[str, Any]) -> dict[str, Any]:
     """The names that are keys of the result; one underscore does not hide a name."""
     hidden = (BASE, DEPRECATION)
+    if wrong := [key for key in names if not isinstance(key, str)]:
+        raise Refused(f"the key {wrong[0]!r:.80} of the config is no text")
     return {key: value for key, value in names.items() if key not in hidden and not key.startswith("__")}
 
 
@@ -176,9 +188,9 @@ def _loaded(text: str, file: Path) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{file}:{error.lineno}", f"not JSON: {error.msg}") from None
+        raise ConfigError(where(file, error.lineno), f"not JSON: {error.msg}") from None
     if not isinstance(found, dict):
-        raise ConfigError(f"{file}:1", f"a config is a table, found {kind(found)}")
+        raise ConfigError(where(file, 1), f"a config is a table, found {kind(found)}")
     return found
 
 

@@ -14,7 +14,7 @@ from detcore.errors import ConfigError, one_line
 from detcore_mmdet.reading.arithmetic import binary, compare, unary
 from detcore_mmdet.reading.formatting import formatted
 from detcore_mmdet.reading.functions import FUNCTIONS, items_of
-from detcore_mmdet.reading.limits import DEPTH, Budget, Refused, near, short, whole
+from detcore_mmdet.reading.limits import DEPTH, Budget, Refused, near, short, where, whole
 from detcore_mmdet.reading.methods import method
 from detcore_mmdet.reading.templates import Templates
 from detcore_mmdet.reading.values import Name, Table, kind
@@ -23,6 +23,8 @@ ALLOWED = (
     "A config is read, never run: values, tables, arithmetic, conditions, comprehensions and the methods of tables,"
     " lists and strings are understood."
 )
+FAILURES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What working something out may end in: Python's own complaints, and :class:`Refused` among them."""
 _WHAT = {
     "AsyncFunctionDef": "a function",
     "Await": "await",
@@ -56,22 +58,26 @@ class Place:
     @contextmanager
     def at(self, node: ast.stmt | ast.expr) -> Iterator[None]:
         """Give what goes wrong within a node its line: :class:`Refused` and Python's own complaints."""
-        self.depth += 1
         try:
-            self.budget.spend()
-            if self.depth > DEPTH:
-                raise Refused(f"nested more than {DEPTH} levels deep")
+            self.enter()
             yield
-        except Refused as error:
-            raise self.error(node, error.found, error.fix) from None
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise self.error(node, f"this cannot be worked out ({one_line(error)})") from None
+        except FAILURES as error:
+            raise self.failed(node, error) from None
         finally:
             self.depth -= 1
 
-    def error(self, node: ast.stmt | ast.expr, found: str, fix: str = "") -> ConfigError:
-        """An error in this file at a node's line."""
-        return ConfigError(f"{self.file}:{node.lineno}", found, fix)
+    def enter(self) -> None:
+        """One level deeper; leaving it again is up to the caller."""
+        self.depth += 1
+        self.budget.spend()
+        if self.depth > DEPTH:
+            raise Refused(f"nested more than {DEPTH} levels deep")
+
+    def failed(self, node: ast.stmt | ast.expr, error: Exception) -> ConfigError:
+        """What went wrong at a node, with its line."""
+        if isinstance(error, Refused):
+            return ConfigError(where(self.file, node.lineno), error.found, error.fix)
+        return ConfigError(where(self.file, node.lineno), f"this cannot be worked out ({short(one_line(error))})")
 
 
 def refused(node: ast.AST) -> Refused:
@@ -102,10 +108,15 @@ class Expressions:
 
     def value(self, node: ast.expr) -> Any:
         """What an expression is."""
-        with self.place.at(node):
+        try:  # as Place.at does, which takes as long again for a thing that is done so often
+            self.place.enter()
             if type(node) not in _HANDLERS:
                 raise refused(node)
             return _HANDLERS[type(node)](self, node)
+        except FAILURES as error:
+            raise self.place.failed(node, error) from None
+        finally:
+            self.place.depth -= 1
 
     def attribute(self, node: ast.Attribute) -> tuple[Any, str]:
         """What ``x.key`` reads from, and the key; for reading, assigning and deleting."""
@@ -241,7 +252,7 @@ class Expressions:
             if node.id in names:
                 return names[node.id]
         if node.id in FUNCTIONS:
-            raise Refused(f"the function `{short(node.id)}` is no value", f"Call it, or write {short(node.id)!r}.")
+            raise Refused(f"the function `{short(node.id)}` is no value", f"Call it, or write '{short(node.id)}'.")
         raise Refused(f"the name `{short(node.id)}` is not defined", near(node.id, self.names))
 
     def _attribute(self, node: ast.Attribute) -> Any:
@@ -253,7 +264,7 @@ class Expressions:
         if isinstance(holder, Table):
             raise Refused(f"there is no key `{short(key)}` in what is inherited", near(key, holder))
         fix = (
-            f"Write x[{short(key)!r}]: only inherited tables have attributes." if isinstance(holder, dict) else ALLOWED
+            f"Write x['{short(key)}']: only inherited tables have attributes." if isinstance(holder, dict) else ALLOWED
         )
         raise Refused(f"the attribute `{short(key)}` of {kind(holder)} is not read", fix)
 

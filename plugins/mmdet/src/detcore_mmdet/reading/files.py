@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from detcore.errors import ConfigError, did_you_mean
+from detcore.errors import ConfigError
 
-from detcore_mmdet.reading.limits import BYTES, Refused, short
+from detcore_mmdet.reading.limits import BYTES, Refused, near, short, where
 
 PACKAGE = "mmdet"
 CONFIGS = ".mim/configs"
@@ -28,20 +28,20 @@ def text_of(path: Path) -> str:
         ConfigError: It is no file, too large, or no UTF-8.
     """
     if path.suffix not in (".py", ".json"):
-        raise ConfigError(str(path), f"a config ends in .py or .json, not in {path.suffix!r}")
+        raise ConfigError(where(path), f"a config ends in .py or .json, not in {path.suffix!r}")
     try:
         if not path.is_file():
-            raise ConfigError(str(path), "there is no such file", _near(path))
+            raise ConfigError(where(path), "there is no such file", _near(path))
         data = path.read_bytes() if path.stat().st_size <= BYTES else None
     except (OSError, ValueError) as error:
-        raise ConfigError(short(str(path)), f"cannot be read: {error}") from None
+        raise ConfigError(where(path), f"cannot be read: {error}") from None
     if data is None:
-        raise ConfigError(str(path), f"a config has at most {BYTES} bytes")
+        raise ConfigError(where(path), f"a config has at most {BYTES} bytes")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}", "a config is written in UTF-8, this is not", "Save it as UTF-8.") from None
+        raise ConfigError(where(path, line), "a config is written in UTF-8, this is not", "Save it as UTF-8.") from None
 
 
 def parsed(text: str, path: Path) -> ast.Module:
@@ -50,16 +50,18 @@ def parsed(text: str, path: Path) -> ast.Module:
     Raises:
         ConfigError: It is no Python.
     """
+    if "\0" in text:
+        raise ConfigError(where(path, text[: text.index("\0")].count("\n") + 1), "not Python: a NUL character")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes such as \d
             return ast.parse(text)
     except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno or 1}", f"not Python: {error.msg}") from None
+        raise ConfigError(where(path, error.lineno or 1), f"not Python: {error.msg}") from None
     except (ValueError, OverflowError) as error:
-        raise ConfigError(f"{path}:1", f"not Python: {error}") from None
+        raise ConfigError(where(path, 1), f"not Python: {error}") from None
     except (RecursionError, MemoryError):
-        raise ConfigError(f"{path}:1", "not read: nested too deeply") from None
+        raise ConfigError(where(path, 1), "not read: nested too deeply") from None
 
 
 def is_lazy(tree: ast.Module) -> bool:
@@ -89,15 +91,15 @@ def base_file(base: str, file: Path, roots: Sequence[Path]) -> Path:
     package, external, path = base.rpartition("::")
     folders = [file.parent]
     if external:
-        folders = [*(roots if package == PACKAGE else ()), *_installed(package, CONFIGS)]
+        folders = [*(roots if package == PACKAGE else ()), *installed(package, CONFIGS)]
     for folder in folders:
         found = Path(os.path.normpath(folder / path))
-        if not external or found.is_file():
-            if not found.is_file():
-                raise Refused(f"it inherits from {short(base)!r}, and there is no file {found}", _near(found))
+        if _is_file(found):
             return found
-    where = f"not found in {', '.join(map(str, folders))}" if folders else "and no folder of its configs is known"
-    raise Refused(f"it inherits from {short(base)!r}, {where}", _give(package))
+        if not external:
+            raise Refused(f"it inherits from '{short(base)}', and there is no file {where(found)}", _near(found))
+    tried = f"not found in {', '.join(map(str, folders))}" if folders else "and no folder of its configs is known"
+    raise Refused(f"it inherits from '{short(base)}', {tried}", _give(package))
 
 
 def module_file(module: str, file: Path, roots: Sequence[Path]) -> Path:
@@ -112,18 +114,18 @@ def module_file(module: str, file: Path, roots: Sequence[Path]) -> Path:
     if dots:
         folders, tail = [Path(file.parent, *[".."] * (dots - 1))], Path(package, tail)
     else:
-        folders = list(_installed(package, ""))
+        folders = list(installed(package, ""))
         if package == PACKAGE and parts[:1] == ["configs"]:
             folders = [*(root.parent for root in roots if root.name == "configs"), *folders]
     for folder in folders:
         found = Path(os.path.normpath(folder / f"{tail}.py"))
-        if package and found.is_file():
+        if package and _is_file(found):
             return found
-    where = f"there is no {folders[0] / tail}.py" if dots else f"and {package} is not among what is installed"
-    raise Refused(f"it inherits from {short(module)!r}, {where}", "" if dots else _give(package))
+    tried = f"there is no {folders[0] / tail}.py" if dots else f"and {short(package)} is not among what is installed"
+    raise Refused(f"it inherits from '{short(module)}', {tried}", "" if dots else _give(package))
 
 
-def _installed(package: str, below: str) -> Iterator[Path]:
+def installed(package: str, below: str) -> Iterator[Path]:
     """The folders of an installed package, which is looked up and not imported."""
     if not re.fullmatch(r"[A-Za-z_]\w*", package):
         return
@@ -140,10 +142,16 @@ def _give(package: str) -> str:
     return _GIVE if package == PACKAGE else f"Only installed packages have configs, and {short(package)} has none here."
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, for example
+        return False
+
+
 def _near(path: Path) -> str:
     """The nearest name of a config in the same folder."""
     try:
-        names = sorted(each.name for each in path.parent.iterdir() if each.suffix == path.suffix)
-    except OSError:
+        return near(path.name, sorted(each.name for each in path.parent.glob("*.*")))
+    except (OSError, ValueError):
         return ""
-    return did_you_mean(path.name, names)

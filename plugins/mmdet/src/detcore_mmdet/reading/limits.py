@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import attrs
 from detcore.errors import did_you_mean
 
-STEPS = 2_000_000
-"""Steps for a config and all that it inherits: a node that is read, an element that is made, looked at or copied."""
+STEPS = 1_000_000
+"""Steps for a config and all that it inherits: a node that is read, an element that is made, looked at or copied. The
+largest of MMDetection's own configs takes 50,000."""
 DEPTH = 100
 """Levels of nesting, of expressions and of values."""
 CHAIN = 30
@@ -74,11 +76,20 @@ def whole(value: int) -> int:
 
 
 def short(text: str) -> str:
-    """The text, cut where a line of a message would be too long."""
-    return text if len(text) <= 80 else f"{text[:80]}..."
+    """The text for a message of one line: what would break it escaped, and cut where it is long."""
+    return _escaped(text if len(text) <= 200 else f"{text[:200]}...")
+
+
+def where(file: Path, line: int | None = None) -> str:
+    """A file, or a line of it, in a message."""
+    return _escaped(str(file)) if line is None else f"{_escaped(str(file))}:{line}"
+
+
+def _escaped(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def near(name: Any, names: Iterable[Any]) -> str:
     """``Did you mean "x"?``; long names and those beyond the first thousand are not looked at."""
-    texts = [each for each in itertools.islice(names, 1000) if isinstance(each, str) and len(each) <= 80]
-    return did_you_mean(name, texts) if isinstance(name, str) and len(name) <= 80 else ""
+    texts = [each for each in itertools.islice(names, 1000) if isinstance(each, str) and len(each) <= 200]
+    return did_you_mean(name, texts) if isinstance(name, str) and len(name) <= 200 else ""

@@ -14,6 +14,7 @@ from detcore_mmdet.reading.values import Table, kind, tables, update
 Method = Callable[..., Any]
 """Takes what it belongs to and the budget before the config's own arguments."""
 _NOTHING = object()
+_SHORT = 1000
 
 
 def method(receiver: Any, name: str) -> Method:
@@ -26,8 +27,13 @@ def method(receiver: Any, name: str) -> Method:
         if isinstance(receiver, types):
             if name in methods:
                 return methods[name]
-            raise Refused(f"the method `{short(name)}` of {kind(receiver)}", f"There are {', '.join(sorted(methods))}.")
-    raise Refused(f"the method `{short(name)}` of {kind(receiver)}", "Tables, lists and strings have methods.")
+            raise Refused(
+                f"the method `{short(name)}` of {kind(receiver)} is not read",
+                f"There are {', '.join(sorted(methods))}.",
+            )
+    raise Refused(
+        f"the method `{short(name)}` of {kind(receiver)} is not read", "Tables, lists and strings have methods."
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
@@ -141,6 +147,8 @@ def _of_text(name: str) -> Method:
     """A method of strings that makes nothing longer than what it is given."""
 
     def call(text: str, budget: Budget, /, *args: Any) -> Any:
+        if any(isinstance(each, str) and len(each) > _SHORT for each in args):
+            raise Refused(f"`{name}` of more than {_SHORT} characters")
         budget.spend(1 + len(text) // 16)
         made = getattr(str, name)(text, *args)
         if isinstance(made, list):
@@ -198,7 +206,6 @@ _OF_TEXT: dict[str, Method] = {
             "lower",
             "lstrip",
             "rstrip",
-            "rsplit",
             "split",
             "startswith",
             "strip",

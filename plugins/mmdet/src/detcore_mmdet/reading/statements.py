@@ -99,7 +99,7 @@ class Program:
     def _inherited(holder: Any, key: str) -> Table:
         if not isinstance(holder, Table):
             found = f"the attribute `{short(key)}` of {kind(holder)} is set or deleted"
-            raise Refused(found, f"Write x[{short(key)!r}]: only inherited tables have attributes.")
+            raise Refused(found, f"Write x['{short(key)}']: only inherited tables have attributes.")
         return holder
 
     def _augmented(self, node: ast.AugAssign) -> None:
@@ -178,7 +178,9 @@ class Program:
         for each in node.body:
             with self.expressions.place.at(each):
                 if not isinstance(each, ast.ImportFrom):
-                    raise Refused(f"{type(each).__name__} within `with {READ_BASE}():`", "Write from .x import *.")
+                    raise Refused(
+                        f"{type(each).__name__} within `with {READ_BASE}():` is not read", "Write from .x import *."
+                    )
                 self._inherit(each, "." * each.level + (each.module or ""))
 
     def _inherit(self, node: ast.ImportFrom, module: str) -> None:

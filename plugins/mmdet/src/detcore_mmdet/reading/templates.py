@@ -65,7 +65,9 @@ class Templates:
         """What ``$NAME:default`` stands for."""
         match = _VARIABLE.fullmatch(text)
         if not match:
-            raise Refused(f"{{{{{text[:40]!r}}}}}", "An environment variable is written {{'$NAME:default'}}.")
+            raise Refused(
+                f"{{{{{text[:40]!r}}}}} is not understood", "An environment variable is written {{'$NAME:default'}}."
+            )
         return _environment(match[1], match[2])
 
     def json(self, text: str) -> str:

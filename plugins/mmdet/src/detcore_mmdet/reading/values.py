@@ -16,6 +16,8 @@ class Table(dict[Any, Any]):
     MMEngine calls it ConfigDict. A table that the config writes itself is a plain dict, there as here.
     """
 
+    __slots__ = ()
+
 
 class Name(str):
     """A name that was imported: the class of that name, which nobody imports here. Attributes are names again."""
@@ -57,10 +59,10 @@ def tables(value: Any, budget: Budget, *, keep: bool = False, depth: int = 0) ->
     if isinstance(value, Table) and keep:
         return value
     if isinstance(value, dict):
-        budget.spend(len(value))
+        budget.spend(1 + len(value))
         return Table({key: tables(each, budget, keep=keep, depth=depth + 1) for key, each in value.items()})
     if isinstance(value, list | tuple):
-        budget.spend(len(value))
+        budget.spend(1 + len(value))
         return type(value)([tables(each, budget, keep=keep, depth=depth + 1) for each in value])
     return value
 

@@ -115,8 +115,10 @@ def test_preprocessing() -> None:
     found = translate({**MODEL, "data_preprocessor": {**settings, "bgr_to_rgb": True}}, catalog())
     assert found.preprocess == {"mean": [1, 2, 3], "std": [4, 5, 6], "divisor": 32, "color": "rgb"}
     assert translate({**MODEL, "data_preprocessor": settings}, catalog()).preprocess["color"] == "bgr"
-    (lost,) = translate({**MODEL, "data_preprocessor": {**settings, "batch_augments": [1]}}, catalog()).lost
-    assert str(lost) == "model.data_preprocessor.batch_augments = [1]: has no counterpart"
+    assert translate({**MODEL, "data_preprocessor": {"mean": [1, 2, 3]}}, catalog()).preprocess["divisor"] == 1
+    batches = {**settings, "batch_augments": [{"type": "Fog"}]}
+    (lost,) = translate({**MODEL, "data_preprocessor": batches}, catalog()).lost
+    assert str(lost) == "model.data_preprocessor.batch_augments.0 = 'Fog': no installed plugin translates it"
 
 
 def test_what_is_not_translated_is_listed_and_the_rest_goes_on() -> None:

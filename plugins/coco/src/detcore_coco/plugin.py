@@ -12,3 +12,9 @@ def detcore_components() -> list[Component]:
         Component("dataset", "CocoDataset", "detcore_coco.dataset:CocoDataset", "COCO JSON and a folder of images"),
         Component("evaluator", "CocoEvaluator", "detcore_coco.evaluator:CocoEvaluator", "COCO's AP and AR"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_coco.mmdet:TRANSLATIONS"}

@@ -30,3 +30,9 @@ def detcore_components() -> list[Component]:
         for (kind, module), names in COMPONENTS.items()
         for name, text in names.items()
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_datasets.mmdet:TRANSLATIONS"}

@@ -14,3 +14,9 @@ def detcore_components() -> list[Component]:
             "evaluator", "LVISEvaluator", "detcore_lvis.evaluator:LVISEvaluator", "LVIS's AP of what was looked for"
         ),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_lvis.mmdet:TRANSLATIONS"}

@@ -19,6 +19,7 @@ class Translated:
     Attributes:
         part: The detector; :attr:`model` is its table, and it knows the names of its tensors there.
         preprocess: The table ``[preprocess]``; empty where there is none.
+        callbacks: What it does to whole batches, which are callbacks here, by name.
         num_classes: C; None where the heads do not say, or disagree.
         lost: What has no counterpart, by key path.
         notes: What was taken over otherwise than as it was.
@@ -26,6 +27,7 @@ class Translated:
 
     part: Part
     preprocess: Mapping[str, Any]
+    callbacks: Mapping[str, Any]
     num_classes: int | None
     lost: Sequence[Remark]
     notes: Sequence[Remark]
@@ -43,15 +45,21 @@ def translate(model: Mapping[str, Any], catalog: Catalog | None = None) -> Trans
         model: As a config of MMDetection has it, 2.x or 3.x.
         catalog: The plugins that know names; None: all that are installed.
     """
-    log = Log(translations(catalog or discover()))
-    table = Foreign(plain(model), "model", log)
-    preprocess = _preprocess(table.table("data_preprocessor"))
+    return read_model(Foreign(plain(model), "model", Log(translations(catalog or discover()))))
+
+
+def read_model(table: Foreign) -> Translated:
+    """The same, of a table that remarks are made on."""
+    log = table.log
+    processor = table.table("data_preprocessor")
+    preprocess, callbacks = _preprocess(processor), _augments(processor)
     part = detector(table)
     classes = log.classes
     if len(classes) > 1:
         table.note("num_classes", f"the heads have different numbers of classes: {sorted(classes)}")
     num_classes = next(iter(classes)) if len(classes) == 1 else None
-    return Translated(part, preprocess, num_classes, [*log.lost, *table.unread()], log.notes)
+    log.lost.extend(table.unread())
+    return Translated(part, preprocess, callbacks, num_classes, log.lost, log.notes)
 
 
 def translations(catalog: Catalog) -> dict[str, Translate]:
@@ -139,7 +147,8 @@ def _preprocess(table: Foreign) -> dict[str, Any]:
     if not table.values:
         return {}
     table.only(type="DetDataPreprocessor", boxtype2tensor=True, pad_seg=False, seg_pad_value=255)
-    ours: dict[str, Any] = table.keep(mean="mean", std="std", divisor="pad_size_divisor", pad_value="pad_value")
+    ours: dict[str, Any] = table.keep(mean="mean", std="std", pad_value="pad_value")
+    ours["divisor"] = table.get("pad_size_divisor", 1)
     swapped = table.get("bgr_to_rgb", False)
     if table.get("rgb_to_bgr", False):
         table.lose("rgb_to_bgr", "images are read as BGR there: this would swap them to RGB, as bgr_to_rgb does")
@@ -149,3 +158,11 @@ def _preprocess(table: Foreign) -> dict[str, Any]:
     table.get("pad_mask")  # masks follow their images here
     table.get("mask_pad_value")
     return {key: value for key, value in ours.items() if value is not None}
+
+
+def _augments(table: Foreign) -> dict[str, Any]:
+    """What is done to whole batches in training: callbacks by name."""
+    found: dict[str, Any] = {}
+    for each in table.tables("batch_augments"):
+        found |= (each.translated() or {}).get("callbacks", {})
+    return found

@@ -7,5 +7,5 @@ from detcore import hookimpl
 
 @hookimpl
 def detcore_importers() -> dict[str, str]:
-    """Norms and activations."""
-    return {"mmdet": "detcore_mmdet.layers:TRANSLATIONS"}
+    """Norms, activations, torchvision's transforms, schedules and hooks."""
+    return {"mmdet": "detcore_mmdet.names:TRANSLATIONS"}

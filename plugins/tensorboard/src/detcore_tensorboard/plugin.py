@@ -9,3 +9,9 @@ from detcore import Component, hookimpl
 def detcore_components() -> list[Component]:
     """Called once at discovery."""
     return [Component("callback", "TensorBoardLog", "detcore_tensorboard.tensorboard:TensorBoardLog", "TensorBoard")]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for it."""
+    return {"mmdet": "detcore_tensorboard.mmdet:TRANSLATIONS"}

@@ -22,6 +22,7 @@ TRANSFORMS = {
     },
     "sizes": {
         "RandomChoiceResize": "One of several sizes",
+        "RandomRangeResize": "A size between two, or a size times a random factor",
         "LargeScaleJitter": "A random scale, cut or padded to a size (Ghiasi et al. 2021)",
         "FilterBoxes": "Drops objects by size",
     },
@@ -41,3 +42,9 @@ def detcore_components() -> list[Component]:
         ),
         Component("callback", "BatchSyncRandomResize", resize, "Batches of another size from time to time (YOLOX)"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for them."""
+    return {"mmdet": "detcore_transforms.mmdet:TRANSLATIONS"}

@@ -48,6 +48,60 @@ class RandomChoiceResize(Transform):  # type: ignore[misc]  # torchvision is not
         return F.resize(inpt, params["size"], antialias=self.antialias)
 
 
+class RandomRangeResize(Transform):  # type: ignore[misc]  # torchvision is not typed
+    """Resizes to a size between two, or to one times a random factor.
+
+    Args:
+        least: Two numbers of pixels.
+        most: Each of the two is between that of ``least`` and this.
+        ratio: Both are those of ``least`` times one factor between these, rounded down. Either this or ``most``.
+        keep_ratio: As large as the larger number holds the longer side, and the smaller one the shorter side; else the
+            two are height and width.
+        antialias: Of the image, where it gets smaller.
+    """
+
+    def __init__(
+        self,
+        *,
+        least: tuple[int, int],
+        most: tuple[int, int] | None = None,
+        ratio: tuple[float, float] | None = None,
+        keep_ratio: bool = True,
+        antialias: bool = False,
+    ) -> None:
+        super().__init__()
+        check_size(self, "least", least)
+        if (most is None) == (ratio is None):
+            raise refused(self, "most", most, "It takes either most or ratio.")
+        if ratio is not None:
+            check_range(self, "ratio", ratio)
+        for low, high in zip(least, most or least, strict=True):
+            if high < low:
+                raise refused(self, "most", list(most or ()), f"Neither is below that of least, {list(least)}.")
+        self.least = least
+        self.most = most
+        self.ratio = ratio
+        self.keep_ratio = keep_ratio
+        self.antialias = antialias
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The new height and width."""
+        chosen = self.choose()
+        return {"size": scaled(F.get_size(flat_inputs[0]), chosen) if self.keep_ratio else chosen}
+
+    def choose(self) -> list[int]:
+        """Two random numbers of pixels."""
+        if self.ratio is not None:
+            factor = uniform(*self.ratio)
+            return [max(1, int(side * factor)) for side in self.least]
+        pairs = zip(self.least, self.most or self.least, strict=True)
+        return [int(torch.randint(low, high + 1, ())) for low, high in pairs]
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """See the class."""
+        return F.resize(inpt, params["size"], antialias=self.antialias)
+
+
 def scaled(size: Sequence[int], limits: Sequence[int]) -> list[int]:
     """The largest size of a ratio whose longer and shorter side are at most the larger and the smaller limit."""
     factor = min(max(limits) / max(size), min(limits) / min(size))

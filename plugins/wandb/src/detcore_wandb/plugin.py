@@ -9,3 +9,9 @@ from detcore import Component, hookimpl
 def detcore_components() -> list[Component]:
     """Called once at discovery."""
     return [Component("callback", "WandbLog", "detcore_wandb.wandb:WandbLog", "Weights & Biases")]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's names for it."""
+    return {"mmdet": "detcore_wandb.mmdet:TRANSLATIONS"}

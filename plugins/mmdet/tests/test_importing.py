@@ -1,0 +1,147 @@
+"""``core-run import-mmdet``: what it writes, what it says, what it refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli
+from detcore.assemble import load
+from detcore.cli import main
+from detcore.config import plain
+from detcore_mmdet.config import import_config
+from detcore_mmdet.writing import difference, folded, render, written
+from hypothesis import given
+from hypothesis import strategies as st
+from mmdet_configs import new, old
+
+
+def core_run(*arguments: object) -> tuple[int, str]:
+    """The exit code of ``core-run``, and what it printed."""
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said), pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    return int(str(ended.value)), said.getvalue()
+
+
+def run(folder: Path, config: Any, *options: str) -> tuple[int, str]:
+    """The command on a config in a file."""
+    source = folder / "parts.json"
+    source.write_text(config if isinstance(config, str) else json.dumps(config))
+    return core_run("import-mmdet", source, "-o", folder / "out", *options)
+
+
+@pytest.mark.parametrize("config", [new(), old()], ids=["3.x", "2.x"])
+def test_a_config_is_written_checked_and_reported(config: dict[str, Any], tmp_path: Path) -> None:
+    code, said = run(tmp_path, config)
+    assert code == 0, said
+    path = tmp_path / "out" / "parts.toml"
+    assert f"{path}: written, and core-run check finds no problem" in said
+    table: Any = plain(load(str(path))[0].table)
+    assert table.pop("data_root") == "data/parts"
+    assert table == import_config(config).table
+    text = path.read_text()
+    assert text.startswith("# parts.json, a config of MMDetection")
+    assert (
+        '_base_ = ["detcore::_base_/models/retinanet_r50_fpn.toml", "detcore::_base_/schedules/schedule_1x.toml"]'
+        in text
+    )
+    assert "# auto_scale_lr.base_batch_size: 16 images a step" in text
+    report = (tmp_path / "out" / "import.md").read_text()
+    assert "## Without counterpart\n\nNothing." in report
+    assert said.splitlines()[0] in report
+
+
+def test_what_has_no_counterpart_stands_in_the_file_too(tmp_path: Path) -> None:
+    code, said = run(tmp_path, new(tta_model={"type": "DetTTAModel"}))
+    line = "tta_model = {'type': 'DetTTAModel'}: "
+    assert code == 0
+    assert line in said
+    assert "written without the 1 above" in said
+    assert f"# Without counterpart: {line}" in (tmp_path / "out" / "parts.toml").read_text()
+
+
+def test_a_detector_that_lacks_parts_is_written_only_when_asked_for(tmp_path: Path) -> None:
+    config = new(model__neck={"type": "NASFPN", "in_channels": [1]}, model__bbox_head__loss_cls={"type": "Odd"})
+    code, said = run(tmp_path, config)
+    assert code == 2
+    assert said.splitlines() == [
+        f"{tmp_path / 'parts.json'}: its detector has parts without a counterpart: model.neck (NASFPN), "
+        "model.bbox_head.loss_cls (Odd). --partial writes what there is, to be finished by hand."
+    ]
+    assert not (tmp_path / "out").exists()
+    code, said = run(tmp_path, config, "--partial")
+    assert code == 0
+    assert "core-run check finds" in said
+    table = tomli.loads((tmp_path / "out" / "parts.toml").read_text())
+    assert table["train"]["clip_grad"] == 35.0
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ("{", "parts.json: cannot be read: JSONDecodeError"),
+        ("[]", "parts.json: has no table `model`. Name a config of a detector"),
+        ({"train_cfg": {}}, "parts.json: has no table `model`"),
+    ],
+)
+def test_mistakes_are_one_line(config: Any, found: str, tmp_path: Path) -> None:
+    code, said = run(tmp_path, config)
+    assert code == 2
+    assert found in said
+    assert len(said.splitlines()) == 1
+
+
+def test_files_are_replaced_only_when_asked_for(tmp_path: Path) -> None:
+    assert run(tmp_path, new())[0] == 0
+    code, said = run(tmp_path, new())
+    assert (code, "is there already. --force replaces it." in said) == (2, True)
+    assert run(tmp_path, new(), "--force")[0] == 0
+
+
+def test_a_config_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("none.json", "none.py"):
+        code, said = core_run("import-mmdet", tmp_path / name, "-o", tmp_path)
+        assert (code, len(said.splitlines())) == (2, 1), said
+        assert name in said
+
+
+# ------------------------------------------------------------------------------------------------ what is written
+
+SCALARS = st.booleans() | st.integers(-5, 5) | st.floats(-2, 2) | st.sampled_from(["a", "b c", '"', "ä"])
+NAMES = st.sampled_from(["type", "size", "loss", "model", "a b", "x"])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, min_size=1, max_size=4),
+    max_leaves=12,
+)
+TABLES = st.dictionaries(NAMES, VALUES, max_size=5)
+
+
+@given(TABLES)
+def test_what_is_written_reads_as_it_was(table: dict[str, Any]) -> None:
+    assert folded(render(table, {}, ["a comment"])) == table
+
+
+@given(TABLES, TABLES)
+def test_a_difference_over_what_is_inherited_is_the_other_table(old_: dict[str, Any], new_: dict[str, Any]) -> None:
+    from detcore.config.fold import Layer, fold_layers
+    from detcore.config.references import Resolver
+    from detcore.config.table import Origin
+
+    layers = [Layer(raw, Origin(name), "") for name, raw in (("old", old_), ("new", difference(old_, new_)))]
+    result = fold_layers(layers)
+    assert result.problems == ()
+    assert plain(Resolver(result.root).resolve()) == new_
+
+
+def test_a_fragment_is_taken_where_it_saves_something() -> None:
+    table = import_config(new()).table
+    text = written(table, {}, [])
+    assert "faster_rcnn" not in text
+    assert len(text) < len(render(table, {}, []))
+    assert folded(text) == {"data_root": "data/parts", **table}

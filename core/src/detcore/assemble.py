@@ -14,6 +14,7 @@ from detcore import distributed
 from detcore.build import Plan, plan
 from detcore.callbacks.pictures import Pictures
 from detcore.catalog import Catalog
+from detcore.classes import agree, all_used, cells
 from detcore.config import Config, dump, fold_graph, read_graph, with_origins
 from detcore.data import Loader
 from detcore.errors import ConfigError, DataError
@@ -21,7 +22,7 @@ from detcore.interfaces import Dataset, Detector, Flow
 from detcore.plugins import discover, resolve_dist
 from detcore.preprocess import Preprocess
 from detcore.recipe import Recipe, TrainSettings, ValSettings
-from detcore.runner.evaluate import Evaluation, Tick
+from detcore.runner.evaluate import Evaluation, Tick, agree_on_evaluator
 from detcore.runner.evaluate import evaluate as score
 from detcore.runner.folder import RunFolder, environment
 from detcore.runner.logs import ConsoleLog, JsonlLog
@@ -93,7 +94,8 @@ def build(
         section: Any = config.table["train"]
         found = f"{train.batch_size} is less than one image for each of {distributed.world_size()} processes"
         raise ConfigError(section.where("batch_size"), found)
-    classes = _agreed_classes(config, {key: split.dataset for key, split in splits.items() if split}, names)
+    datasets = {key: split.dataset for key, split in splits.items() if split}
+    classes = _agreed_classes(config, datasets, names, checked.build("class_subset"))
     torch.manual_seed(checked.build("seed"))
     model = checked.build("model", class_flow(config, classes))
     for line in checked.reports:
@@ -191,6 +193,7 @@ def evaluation(parts: Parts) -> Callable[..., Evaluation]:
     """A function that scores a detector on the validation data."""
     settings = parts.val
     assert settings is not None, "built without wanting val"
+    agree_on_evaluator(settings.dataset, settings.evaluator(settings.dataset))  # before training, not after an epoch
     rank, world = distributed.rank(), distributed.world_size()
     loader = Loader(
         settings.dataset,
@@ -229,35 +232,28 @@ def class_flow(config: Config, classes: Sequence[str] | None) -> Flow:
     return Flow().having(source, classes=tuple(classes), num_classes=len(classes))
 
 
-def _agreed_classes(config: Config, datasets: Mapping[str, Dataset], names: Sequence[str] | None) -> Sequence[str]:
+def _agreed_classes(
+    config: Config, datasets: Mapping[str, Dataset], names: Sequence[str] | None, subset: bool
+) -> Sequence[str]:
     """The classes that config and data agree on.
 
     Raises:
-        ConfigError: They differ, or nobody names any.
+        ConfigError: They differ, nobody names any, or some that are annotated are left out and no ``subset`` is meant.
         DataError: A dataset has no image.
     """
+    where = config.table.where()
     for key, dataset in datasets.items():
         if not len(dataset):
             section: Any = config.table[key]
             raise DataError(section.where("dataset"), "has no image")
-    known = {f"{key}.dataset": tuple(dataset.classes) for key, dataset in datasets.items()}
-    if names is not None:
-        known = {"classes": tuple(names), **known}
+    known: dict[str, Any] = {} if names is None else {"config": names}
+    known |= {f"{key}.dataset": dataset for key, dataset in datasets.items()}
     if not known:
-        raise ConfigError(config.table.where(), "nothing says which classes there are", 'Write classes = ["...", ...].')
-    (first, classes), *others = known.items()
-    for key, each in others:
-        if each != classes:
-            lacking = [name for name in classes if name not in each] or [name for name in each if name not in classes]
-            what = f"only one of them has {', '.join(lacking)}" if lacking else "their order differs"
-            raise ConfigError(config.table.where(), f"{first} and {key} have different classes: {what}")
-    return classes
-
-
-def _class_names(content: Mapping[str, Any]) -> Sequence[str] | None:
-    """The classes that a checkpoint names; None where it is a file of bare weights."""
-    meta = content.get("meta")
-    return (meta.get("classes") or None) if isinstance(meta, Mapping) else None
+        raise ConfigError(where, "nothing says which classes there are", 'Write classes = ["...", ...].')
+    agree(where, known, 'List those that are meant, in order, at the top of the config: classes = ["...", ...].')
+    for key, dataset in datasets.items() if "classes" in config.table and not subset else ():
+        all_used(where, tuple(names or ()), f"{key}.dataset", dataset)
+    return tuple(cells(next(iter(known.values()))))
 
 
 def check_length(config: Config, checked: Plan) -> None:

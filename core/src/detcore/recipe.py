@@ -106,6 +106,7 @@ class Recipe:
         init_from: Weights that training begins with: a path, an address, or a table of ``from``, ``prefix`` and
             ``sha256``; classes are matched by name. Not read where a run is resumed.
         classes: Names of the classes, in order; else those of the training data.
+        class_subset: Whether ``classes`` may leave out what objects are annotated with; else that is an error.
         seed: Of everything random.
         device: ``auto`` is the best there is.
         channels_last: Keep maps channel by channel side by side in memory. By default where it is faster: on CPUs, and
@@ -123,6 +124,7 @@ class Recipe:
     callbacks: Mapping[str, Callback] | None = None
     init_from: str | Mapping[str, str] | None = None
     classes: Sequence[str] | None = None
+    class_subset: bool = False
     seed: int = 0
     device: str = "auto"
     channels_last: bool | None = None

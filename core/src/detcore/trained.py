@@ -9,6 +9,7 @@ from typing import Any
 
 from detcore.assemble import Parts, Strings, build, load
 from detcore.catalog import Catalog
+from detcore.classes import agree
 from detcore.config import Config, fold_graph, text_graph
 from detcore.errors import CheckpointError, ConfigError
 from detcore.loading import classes_in, load_state, read, weights_in
@@ -18,6 +19,9 @@ from detcore.preprocess import Preprocess
 
 NORMALISATION = ("color", "mean", "std")
 """Settings of ``[preprocess]`` without which weights mean nothing; others may be tried."""
+
+OTHERS = "Name those of the checkpoint: classes = [...]. To go on with some of them, or others, train with init_from."
+"""What a checkpoint of other classes is for: ``init_from`` takes what belongs to a class by its name."""
 
 log = logging.getLogger("detcore.checkpoint")
 
@@ -100,13 +104,19 @@ def take(parts: Parts, content: Mapping[str, Any], where: str) -> None:
         CheckpointError: It is of other classes, another normalisation or another architecture than the config.
     """
     classes = classes_in(content)
-    if classes and tuple(classes) != tuple(parts.classes):
-        found = f"was trained on the classes {', '.join(classes)}, the config has {', '.join(parts.classes)}"
-        raise CheckpointError(where, found)
+    if classes:
+        agree(where, {**_known(parts), "checkpoint": classes}, OTHERS, CheckpointError)
     _agree_on_preprocess(content.get("preprocess"), parts.preprocess, where)
     loaded = load_state(parts.model, weights_in(content, where), where)
     if not loaded.complete:
         raise CheckpointError(where, f"is of another architecture: {loaded}")
+
+
+def _known(parts: Parts) -> dict[str, Any]:
+    """Who knows which classes, beside a checkpoint."""
+    own = {"config": parts.classes} if "classes" in parts.plan.root.table else {}
+    splits = {"train.dataset": parts.train, "val.dataset": parts.val}
+    return {**own, **{key: split.dataset for key, split in splits.items() if split}} or {"config": parts.classes}
 
 
 def predictor(parts: Parts) -> Predictor:

@@ -61,7 +61,7 @@ class Case:
         return self.plain(caught.value)
 
     def plain(self, error: DataError) -> str:
-        assert "\n" not in str(error)
+        assert "\n" not in str(error).partition("\nclass ")[0]  # a table of classes may follow
         return str(error).replace(str(self.file), "FILE").replace(str(self.images), "IMAGES")
 
 
@@ -125,7 +125,28 @@ def test_classes_choose_and_order(case):
     ],
 )
 def test_classes_that_the_file_does_not_have_are_an_error(case, classes, message):
-    assert case.error(classes=classes) == message
+    line, *table = case.error(classes=classes).splitlines()
+    assert line == message
+    absent = [row.split() for row in table if row.startswith(("persn", "zebra"))]
+    assert absent == [[name, "0", "-"] for name in classes if name not in ("person", "car", "cat")]
+
+
+def test_the_classes_of_config_and_file_are_told_in_a_table(case):
+    assert case.error(classes=["cat", "persn"]).splitlines()[1:] == [
+        "class   config  annotations",
+        "cat     0       id 17",
+        "persn   1       -",
+        "person  -       id 90",
+        "car     -       id 3",
+    ]
+
+
+def test_categories_that_objects_have_are_told_whether_they_are_chosen_or_not(case):
+    every = {case.content["categories"][label]["name"] for label in range(3)}
+    assert {*case.dataset().annotated_classes} <= every
+    assert case.dataset(classes=["cat"]).annotated_classes == case.dataset().annotated_classes
+    case.content["categories"].append({"id": 99, "name": "never"})
+    assert "never" not in case.dataset().annotated_classes
 
 
 def change(index, **values):

@@ -14,6 +14,7 @@ import pytest
 import torch
 from detcore.errors import ConfigError, DataError
 from detcore.structures import Detections
+from detcore.testing import check_evaluator
 from detcore_formats.crowd_human import CrowdHumanDataset
 from detcore_formats.crowd_human_evaluator import CrowdHumanEvaluator
 from PIL import Image
@@ -289,6 +290,11 @@ def test_the_order_of_images_and_portions_does_not_matter(tmp_path: Path) -> Non
 
 
 # --------------------------------------------------------------------------------------------------- contract, errors
+
+
+def test_it_is_an_evaluator(tmp_path: Path) -> None:
+    dataset = Crowd(tmp_path, ([ONE, TWO], [FAR]), ([TWO], [])).dataset
+    check_evaluator(CrowdHumanEvaluator, dataset, best=2 / 3, lower_is_better=["MR"])  # of three people: see AP
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.5])

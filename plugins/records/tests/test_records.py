@@ -182,11 +182,22 @@ def test_classes_choose_of_those_that_a_format_declares(folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         given(folder, record, names=["cat", "dog"], classes=["dgo"])
     assert str(caught.value) == (
-        'given: no class is called "dgo", which the config lists in classes. Did you mean "dog"?'
+        'given: no class is called "dgo", which the config lists in classes. Did you mean "dog"?\n'
+        "class  config  annotations\n"
+        "dgo    0       -\n"
+        "cat    -       0\n"
+        "dog    -       1"
     )
     with pytest.raises(DataError) as caught:
         given(folder, record, classes=["cat", "cat"])
     assert str(caught.value) == "given: classes = ['cat', 'cat']. Name at least one class, and each once."
+
+
+def test_classes_that_objects_have_are_told_whether_they_are_chosen_or_not(folder: Path) -> None:
+    record = one(boxes=[[1, 2, 11, 22]] * 2, names=["cat", "dog"])
+    chosen = given(folder, record, names=["bird", "cat", "dog"], classes=["dog"])
+    assert chosen.annotated_classes == {"cat": 1, "dog": 2}  # no object is a bird
+    assert given(folder, record, classes=["cat", "dog"]).annotated_classes == {}  # another would be a flaw
 
 
 def test_of_names_that_nobody_declares_another_is_a_flaw(folder: Path) -> None:

@@ -162,7 +162,8 @@ def test_a_checkpoint_holds_what_a_reader_needs(tmp_path: Path) -> None:
         ({"batch_size": 1}, "is of a run with steps per epoch 1, not 2."),
         (
             {"dataset": TinyDataset(2, classes=("cat", "cow", "ox", "ass"))},
-            "is of a run with classes cat, dog (2), not cat, cow, ox, ... (4).",
+            "train.dataset and checkpoint have different classes: only train.dataset has cow, ox, ass; "
+            "only checkpoint has dog.",
         ),
     ],
 )
@@ -170,7 +171,7 @@ def test_a_run_is_resumed_with_what_it_began_with(tmp_path: Path, more: dict[str
     path = saved(tmp_path)
     with pytest.raises(CheckpointError) as caught:
         resume(run_of(tmp_path, **{"length": 2, **more}), path)
-    assert str(caught.value) == f"{path}: {line} A run is resumed with what it began with."
+    assert str(caught.value).partition("\nclass ")[0] == f"{path}: {line} A run is resumed with what it began with."
 
 
 def test_another_architecture_is_told_and_nothing_is_loaded(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from detcore import distributed
+from detcore.classes import agree
 from detcore.errors import CheckpointError, ComponentError, ConfigError, TrainingError
 from detcore.files import replacing
 from detcore.loading import compare, read
@@ -69,6 +70,8 @@ def resume(run: Run, path: Path) -> None:
     checkpoint = _read(path)
     if checkpoint.get("format") != FORMAT:
         raise CheckpointError(str(path), "holds weights, but not the state of a run", "Load it as weights instead.")
+    known = {"train.dataset": run.loader.dataset, "checkpoint": checkpoint["same"]["classes"]}
+    agree(str(path), known, "A run is resumed with what it began with.", CheckpointError)
     for name, ours in _must_be_same(run).items():
         if checkpoint["same"][name] != ours:
             found = f"is of a run with {name.replace('_', ' ')} {_short(checkpoint['same'][name])}, not {_short(ours)}"

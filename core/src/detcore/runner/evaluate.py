@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from detcore import distributed
+from detcore.classes import agree
 from detcore.data import Loader, RawBatch
 from detcore.errors import DataError
 from detcore.interfaces import Dataset, Evaluator
@@ -87,6 +88,7 @@ def evaluate(
         UserError: Of data, or memory that ran out.
     """
     dataset, flaws = loader.dataset, list[Flaw]()
+    agree_on_evaluator(dataset, evaluator)
     ids, rows, means = category_ids(dataset), list[Row](), _Means()
     has_rows = evaluator.results() is not None
     chosen = set(range(0, len(dataset), -(-len(dataset) // samples)) if samples else ())
@@ -110,6 +112,14 @@ def evaluate(
     first = distributed.rank() == 0
     metrics = distributed.broadcast({**evaluator.compute(), **means.values} if first else {})
     return Evaluation(metrics, evaluator.results() or rows, kept, dataset, flaws)
+
+
+def agree_on_evaluator(dataset: Dataset, evaluator: Evaluator) -> None:
+    """Raises ConfigError where an evaluator, as far as it tells, scores other classes than the dataset has."""
+    scored = getattr(evaluator, "dataset", evaluator)
+    if getattr(scored, "classes", None):
+        fix = "It is made for the dataset that is evaluated on."
+        agree(type(evaluator).__name__, {"annotations": dataset, "evaluator": scored}, fix)
 
 
 def _find(detector: nn.Module, batch: Batch, raw: RawBatch, indices: Sequence[int], losses: bool) -> _Found:

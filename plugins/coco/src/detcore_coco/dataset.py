@@ -81,6 +81,8 @@ class CocoDataset(ImageFiles):
         chosen = _choose(self.file, self._index.meta["categories"], classes)
         self.category_ids: Sequence[int] = tuple(id_ for id_, _ in chosen)
         self.classes: Sequence[str] = tuple(name for _, name in chosen)
+        categories, used = self._index.meta["categories"], np.unique(self._index["categories"])
+        self.annotated_classes = {categories[row][1]: categories[row][0] for row in used[used >= 0].tolist()}
         if not len(self._index["image_ids"]):
             raise DataError(f"{self.file}: images", "the file lists none", "Is it the right file?")
         kept_images = self._check_images()
@@ -208,7 +210,6 @@ def _choose(
     file: Path, categories: Sequence[tuple[int, str]], classes: Sequence[str] | None
 ) -> Sequence[tuple[int, str]]:
     """The categories, id and name, by label."""
-    by_name = {name: (id_, name) for id_, name in categories}
     for place, attribute in enumerate(("id", "name")):
         values = [category[place] for category in categories]
         twice = next((value for value in values if values.count(value) > 1), None)
@@ -219,4 +220,5 @@ def _choose(
         raise DataError(f"{file}: categories", "there are none", "Add id and name of each class.")
     if classes is None:
         return categories
-    return [by_name[name] for name in choose(str(file), by_name, classes, "category")]
+    numbers = {name: id_ for id_, name in categories}
+    return [(numbers[name], name) for name in choose(str(file), numbers, classes, "category")]

@@ -56,6 +56,12 @@ class ConcatDataset:
         """What all images are called, by index."""
         return [f"{name}/{each}" for name, part in self.parts.items() for each in image_ids(part)]
 
+    @property
+    def annotated_classes(self) -> dict[str, int]:
+        """Names of the classes that objects have in any of the datasets, as far as these tell; see detcore-records."""
+        every = [getattr(part, "annotated_classes", {}) for part in self.parts.values()]
+        return {name: number for each in every for name, number in each.items()}
+
     def annotations(self, index: int) -> dict[str, Any]:
         """The target of an image; its image is not read where its dataset can do without."""
         name, row = self._place(index)

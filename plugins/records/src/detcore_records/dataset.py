@@ -97,6 +97,7 @@ class RecordDataset(ImageFiles):
             raise DataError(str(self.source), "lists no image", "Is it the right one?")
         self.classes = self._choose(classes)
         self._label_of = self._labels()
+        self.annotated_classes = self._annotated()
         self._sizes = self._measured(options)
         images_stay = self._sound_images()
         objects_stay = self._sound_objects(images_stay)
@@ -218,6 +219,12 @@ class RecordDataset(ImageFiles):
         if not found:
             raise DataError(str(self.source), "no object has a class", 'Name the classes: classes = ["..."].')
         return choose(str(self.source), None, found)
+
+    def _annotated(self) -> Mapping[str, int]:
+        """See :class:`detcore_records.samples.ImageFiles`."""
+        names, declared = self._arrays.meta["classes"], self._arrays.meta["declared"]
+        rows = np.unique(self._arrays["labels"]).tolist()
+        return {names[row]: row for row in rows if row < (declared or 0)}
 
     def _labels(self) -> Ints:
         """The label by the row of the index's classes, -1 where it has none."""

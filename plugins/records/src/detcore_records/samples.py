@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from detcore.classes import some, table
 from detcore.errors import DataError, did_you_mean
 from detcore.images import read_sized_image
 from detcore.polygons import PolygonPoints
@@ -42,6 +43,8 @@ class ImageFiles(ABC):
         report: The flaws that were noted so far (in this process: a worker's are in its own and in the log).
         object_counts: How many objects are ``annotated``, and how many of these no sample has: ``flawed`` ones that
             were dropped, and sound ones that are ``left_out``, because their image or their class is.
+        annotated_classes: Names of the classes that objects have, chosen or not, and their numbers in the files; empty
+            where an object of a class that is not chosen is a flaw.
     """
 
     classes: Sequence[str]
@@ -50,6 +53,7 @@ class ImageFiles(ABC):
     exif: bool
     report: list[Flaw]
     object_counts: Mapping[str, int]
+    annotated_classes: Mapping[str, int] = {}
 
     @abstractmethod
     def path(self, index: int) -> Path:
@@ -137,15 +141,18 @@ def count_objects(judged: Bools, sound: Bools, used: Bools) -> dict[str, int]:
 
 
 def choose(where: str, known: Collection[str] | None, classes: Sequence[str], noun: str = "class") -> tuple[str, ...]:
-    """Names by label: those that a config lists, of the ones that there are (None: any).
+    """Names by label: those that a config lists, of the ones that there are (None: any; a mapping has their numbers).
 
     Raises:
         DataError: There are none, one is there twice, or is not known.
     """
     for name in classes:
         if known is not None and name not in known:
-            near = did_you_mean(name, known) or f"It has {', '.join(known)}."
-            raise DataError(where, f'no {noun} is called "{name}", which the config lists in classes', near)
+            near = did_you_mean(name, known) or f"It has {some([*known])}."
+            numbered = {each: f"id {id_}" for each, id_ in known.items()} if isinstance(known, Mapping) else [*known]
+            shown = table({"config": classes, "annotations": numbered})
+            found = f'no {noun} is called "{name}", which the config lists in classes'
+            raise DataError(where, found, f"{near}\n{shown}")
     if not classes or len(set(classes)) < len(classes):
         raise DataError(where, f"classes = {list(classes)}", "Name at least one class, and each once.")
     return tuple(classes)

@@ -72,6 +72,7 @@ class YOLODataset(RecordDataset):
         )
         numbers = {name: number for number, name in self.names.items()}
         self.category_ids: Sequence[int] = tuple(numbers[name] for name in self.classes)
+        self.annotated_classes = {name: numbers[name] for name in self.annotated_classes}
         self._listed = ()  # all is in arrays
 
     def class_names(self) -> Sequence[str]:

@@ -17,7 +17,7 @@ from detcore.interfaces import Loss
 from detcore.structures import BACKGROUND
 from detcore.testing.compare import ConformanceError, during, tensors, unchanged
 from detcore.testing.inputs import random_boxes
-from detcore.testing.modules import ABSENT
+from detcore.testing.modules import ABSENT, gpu
 
 Reads = Literal["classes", "probabilities", "numbers", "boxes"]
 
@@ -107,9 +107,10 @@ def _check_copies(loss: Loss, example: _Example) -> None:
     _same(name, "one that was pickled costs the same", _cost(twin, example), wanted)
     with torch.autocast("cpu", torch.bfloat16):
         _value(copy.deepcopy(loss), "of bf16 numbers", example.input.bfloat16(), example.target, avg_factor=4.0)
-    if torch.cuda.is_available():
-        on_gpu = tensors(example, Tensor.cuda)
-        _same(name, "on a GPU it costs the same", _cost(copy.deepcopy(loss).cuda(), on_gpu), wanted)
+    if (device := gpu()) is not None:
+        with during(name, "on a GPU"):
+            found = _cost(copy.deepcopy(loss).to(device), tensors(example, lambda each: each.to(device)))
+        _same(name, "on a GPU it costs the same", found, wanted)
 
 
 def _cost(loss: Loss, example: _Example) -> float:

@@ -145,25 +145,29 @@ def check_compiled(name: str, run: Callable[..., Any], *inputs: Any, whole: bool
         raise ConformanceError(name, f"compiled, it gives something else: {difference}", "Graphs hold no Python state.")
 
 
+def gpu() -> torch.device | None:
+    """The one that checks use, too, where there is one."""
+    return torch.device("cuda") if torch.cuda.is_available() else None
+
+
 def check_on_gpu(module: nn.Module, run: Runs, inputs: Any) -> None:
     """On a GPU, where there is one, it gives finite tensors there, of the shapes that it has on the CPU."""
-    if not torch.cuda.is_available():
+    device = gpu()
+    if device is None:
         return
     name = type(module).__name__
     with seeded(1):
         expected = _shapes(run(module, inputs))
     with seeded(1), during(name, "on a GPU"):
-        found = run(module.cuda(), tensors(inputs, Tensor.cuda))
+        found = run(module.to(device), tensors(inputs, lambda each: each.to(device)))
         module.cpu()
+    if away := [str(each.device) for each in _leaves(found) if each.device.type != device.type]:
+        fix = "What it makes is where its input is."
+        raise ConformanceError(name, f"on a GPU it gives a tensor on {away[0]}", fix)
     if (shapes := _shapes(found)) != expected:
-        raise ConformanceError(name, f"gives {shapes} on a GPU, but {expected} on the CPU")
+        raise ConformanceError(name, f"gives {shapes} on a GPU, but {expected} on the CPU", "Only places change.")
     if not _finite(found):
-        raise ConformanceError(name, "a number is not finite on a GPU")
-    away = [str(each.device) for each in _leaves(found) if each.device.type != "cuda"]
-    if away:
-        raise ConformanceError(
-            name, f"on a GPU it gives a tensor on {away[0]}", "What it makes is on its input's device."
-        )
+        raise ConformanceError(name, "a number is not finite on a GPU", "It is on the CPU.")
 
 
 def _leaves(value: Any) -> list[Tensor]:

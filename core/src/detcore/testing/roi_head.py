@@ -67,7 +67,9 @@ def check_roi_head(
     usual = regions["many proposals"]
     names, reached = _check_losses(head, maps, usual, some, USUAL)
     if not reached:
-        raise ConformanceError(make_head.name, f"no gradient reaches its maps with {USUAL}", "The backbone learns.")
+        raise ConformanceError(
+            make_head.name, f"no gradient reaches its maps with {USUAL}", "The backbone learns through them."
+        )
     for objects, batch in batches.items():
         for what, proposals in regions.items():
             case = f"{objects} and {what}"

@@ -82,10 +82,12 @@ class TinyDataset:
 def _rectangles(size: Size) -> Tensor:
     """(4, 4): one in each quarter of an image, with corners between pixels."""
     height, width = (side // 2 for side in size)
-    corners = torch.stack([torch.randint(2, side // 3, (4,)) for side in (width, height)], 1)
-    ends = torch.stack([torch.randint(side * 2 // 3, side - 1, (4,)) for side in (width, height)], 1)
-    quarters = torch.tensor([[0, 0], [width, 0], [0, height], [width, height]])
-    return torch.cat([corners + quarters, ends + quarters], 1)[torch.randperm(4)].float()
+    boxes = []
+    for left, top in ((0, 0), (width, 0), (0, height), (width, height)):
+        wide, high = (int(torch.randint(side // 3, side * 2 // 3, ())) for side in (width, height))
+        x, y = left + int(torch.randint(1, width - wide, ())), top + int(torch.randint(1, height - high, ()))
+        boxes.append([x, y, x + wide, y + high])
+    return torch.tensor(boxes)[torch.randperm(4)].float()
 
 
 def _outlines(boxes: Tensor, labels: Tensor, size: Size) -> dict[str, Any]:

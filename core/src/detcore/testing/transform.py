@@ -237,9 +237,12 @@ def _extent(bitmap: Tensor) -> Tensor:
 
 def _beyond(one: Tensor, other: Tensor) -> bool:
     """Whether a pixel of one bitmap (H, W) is more than some pixels from all of another's."""
-    side = 2 * NEAR + 1
-    near = max_pool2d(other[None].float(), side, 1, NEAR)[0].bool()
-    return bool((one & ~near).any())
+    return bool((one & ~_near(other)).any())
+
+
+def _near(bitmap: Tensor) -> Tensor:
+    """A bitmap (H, W) and all that is within some pixels of it."""
+    return max_pool2d(bitmap[None].float(), 2 * NEAR + 1, 1, NEAR)[0].bool()
 
 
 def _points(target: Mapping[str, Any], row: int) -> Tensor:
@@ -268,15 +271,22 @@ def rasterised(target: Mapping[str, Any], row: int, size: tuple[int, int]) -> Te
 
 
 def _pixel_problem(picture: Any, target: Mapping[str, Any]) -> Problem:
-    """Objects are bright and all else is dark, or the other way round."""
+    """Objects are bright and what is around them is dark, or the other way round."""
     size = (picture.shape[-2], picture.shape[-1])
     inside = torch.zeros(size, dtype=torch.bool)
-    for box in target["boxes"].as_subclass(Tensor).round().int().tolist():
-        inside[max(box[1] + NEAR, 0) : max(box[3] - NEAR, 0), max(box[0] + NEAR, 0) : max(box[2] - NEAR, 0)] = True
+    for row, (left, top, right, bottom) in enumerate(
+        target["boxes"].as_subclass(Tensor).clamp(min=0).round().int().tolist()
+    ):
+        box = torch.zeros(size, dtype=torch.bool)
+        box[top + NEAR : max(bottom - NEAR, 0), left + NEAR : max(right - NEAR, 0)] = True
+        if "polygons" in target:  # of what was turned, corners of its box are not of it
+            box &= ~_near(~rasterised(target, row, size))
+        inside |= box
     grey = picture.as_subclass(Tensor).float().mean(0)
     if min(int(inside.sum()), int((~inside).sum())) < 50:
         return None
-    apart = abs(float(grey[inside].median() - grey[~inside].median()))
-    if apart < 20:
+    bright, dark = float(grey[inside].median()), float(grey[~inside].median())
+    wrong = (grey[inside] - dark).abs() < (grey[inside] - bright).abs()
+    if abs(bright - dark) < 20 or wrong.float().mean() > 0.2:
         return "does not move the image as it moves the boxes", "Objects are where their boxes are."
     return None

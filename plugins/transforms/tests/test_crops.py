@@ -135,6 +135,44 @@ def test_boxes_whose_centre_is_outside_become_zeros_which_sanitize_drops() -> No
     assert kept["dropped"] == 1
 
 
+@given(st.integers(0, 2**31))
+@settings(max_examples=6, deadline=None)
+@pytest.mark.parametrize("name", EXACT)
+def test_proposals_are_cut_as_boxes_whatever_objects_count(name: str, seed: int) -> None:
+    """There are more of them than objects; those that are the objects' own boxes stay so where these count."""
+    image, target = boxed((90, 120), [10, 10, 50, 50], [60, 30, 119, 89])
+    proposals = torch.cat(
+        [target["boxes"].as_subclass(Tensor), torch.tensor([[0.0, 0, 120, 90], [100, 5, 118, 25]] * 3)]
+    )
+    boxes = tv_tensors.BoundingBoxes(proposals, format="XYXY", canvas_size=(90, 120))
+    with seeded(seed):
+        cut_image, found = EXACT[name](image, {**target, "proposals": boxes, "proposal_scores": torch.ones(6)})
+    with seeded(seed):
+        alone = EXACT[name](image, target)[1]
+    assert torch.equal(found["boxes"], alone["boxes"])
+    assert found["proposals"].canvas_size == tuple(cut_image.shape[-2:])
+    kept = found["boxes"].as_subclass(Tensor)
+    assert torch.equal(found["proposals"].as_subclass(Tensor)[:2][kept.any(1)], kept[kept.any(1)])
+    sizes = found["proposals"].as_subclass(Tensor)
+    assert torch.equal(sizes, clip_boxes(sizes, torch.tensor(cut_image.shape[-2:])))
+    assert sizes[2].any()  # of the whole image there is always a part
+
+
+def test_a_proposal_counts_though_its_object_does_not() -> None:
+    class Fixed(MinIoURandomCrop):
+        def choose(self, size: Any, boxes: Tensor) -> Any:
+            assert len(boxes) == 2
+            return (0, 0, 20, 20), torch.tensor([True, False])
+
+    image, target = boxed((40, 40), [0, 0, 10, 10], [15, 15, 40, 40])
+    proposals = tv_tensors.BoundingBoxes(
+        torch.tensor([[15.0, 15, 40, 40], [1, 2, 3, 4], [30, 30, 40, 40]]), format="XYXY", canvas_size=(40, 40)
+    )
+    found = Fixed()(image, {**target, "proposals": proposals})[1]
+    assert found["boxes"].tolist() == [[0, 0, 10, 10], [0, 0, 0, 0]]
+    assert found["proposals"].tolist() == [[15, 15, 20, 20], [1, 2, 3, 4], [20, 20, 20, 20]]
+
+
 def test_the_sizes_of_parts() -> None:
     def sides(size: Any, kind: Any) -> set[tuple[int, ...]]:
         torch.manual_seed(0)

@@ -26,7 +26,8 @@ Window = tuple[int, int, int, int]
 class Crop(Transform):  # type: ignore[misc]  # torchvision is not typed
     """What crops share: the part is chosen by ``choose``; None leaves the sample as it is.
 
-    Boxes are cut at the part's border, outlines are not; no object is dropped: ``Sanitize`` does that.
+    Boxes, those of proposals too, are cut at the part's border, outlines are not; no object is dropped: ``Sanitize``
+    does that.
     """
 
     fill: Sequence[int] = (0, 0, 0)
@@ -39,10 +40,11 @@ class Crop(Transform):  # type: ignore[misc]  # torchvision is not typed
         raise NotImplementedError  # a subclass says what, as with torchvision's own ``transform``
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The part and the objects that count."""
+        """The part, the objects that count, and their boxes, which come first: others are those of proposals."""
         height, width = F.get_size(flat_inputs[0])
-        boxes = [each.as_subclass(Tensor) for each in flat_inputs if isinstance(each, tv_tensors.BoundingBoxes)]
-        return {"chosen": self.choose((height, width), boxes[0] if boxes else torch.zeros(0, 4))}
+        boxes = next((each for each in flat_inputs if isinstance(each, tv_tensors.BoundingBoxes)), None)
+        known = torch.zeros(0, 4) if boxes is None else boxes.as_subclass(Tensor)
+        return {"chosen": self.choose((height, width), known), "objects": boxes}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """See the class."""
@@ -52,7 +54,7 @@ class Crop(Transform):  # type: ignore[misc]  # torchvision is not typed
         if is_image(inpt):
             return cut(inpt, window, self.fill)
         part = F.crop(inpt, *window)
-        if isinstance(inpt, tv_tensors.BoundingBoxes):
+        if inpt is params["objects"]:
             return tv_tensors.wrap(part.as_subclass(Tensor) * counts[:, None], like=part)
         return part
 

@@ -518,5 +518,9 @@ def test_files_that_are_none(tmp_path: Path, write: Write) -> None:
     assert "nested too deeply" in fails(write(("a.json", '{"a":' * 9999 + "1" + "}" * 9999)))
     assert "nested" in fails(write("x = " + "(" * 5000 + ")" * 5000))
     assert "nested" in fails(write("x = 1" + " + 1" * 50000))
+    assert "config.py: a config with f-strings has at most 65536 characters" in fails(
+        write("x = f'" + "{1}" * 30000 + "'")
+    )
+    assert read_config(write("x = 'if'\n" + "# much is said\n" * 9999)) == {"x": "if"}
     assert "there is no such file" in fails(Path("a\0.py"))
     assert read_config(write(("bom.py", "\ufeffx = 1\n"))) == {"x": 1}

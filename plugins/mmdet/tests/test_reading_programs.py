@@ -186,7 +186,6 @@ def plain(value: Any) -> bool:
 
 def check(seed: int, folder: Path) -> bool:
     """Whether the program of this seed was read; fails where it ended otherwise than it may."""
-    (folder / "base.py").write_text("model = dict(a=dict(b=[1, dict(x=2)], c='t'), items=3)\nx = (1, 2)\n")
     config = folder / "config.py"
     text = Grammar(seed).program()
     config.write_text(text, encoding="utf-8")
@@ -204,6 +203,7 @@ def check(seed: int, folder: Path) -> bool:
 
 def run(count: int, folder: Path) -> None:
     read = 0
+    (folder / "base.py").write_text("model = dict(a=dict(b=[1, dict(x=2)], c='t'), items=3)\nx = (1, 2)\n")
 
     @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.integers(0, 2**48))

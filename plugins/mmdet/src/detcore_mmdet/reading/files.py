@@ -13,11 +13,12 @@ from pathlib import Path
 
 from detcore.errors import ConfigError
 
-from detcore_mmdet.reading.limits import BYTES, Refused, near, short, where
+from detcore_mmdet.reading.limits import BYTES, FORMATTED, Refused, near, short, where
 
 PACKAGE = "mmdet"
 CONFIGS = ".mim/configs"
 """Where a package of MMDetection's family has its old-style configs; ``configs`` the new-style ones."""
+_F_STRING = re.compile(r"""(?<!\w)(?:f|rf|fr)["']""", re.IGNORECASE)
 _GIVE = "Give the folder of MMDetection's configs, or install mmdet."
 
 
@@ -52,6 +53,8 @@ def parsed(text: str, path: Path) -> ast.Module:
     """
     if "\0" in text:
         raise ConfigError(where(path, text[: text.index("\0")].count("\n") + 1), "not Python: a NUL character")
+    if len(text) > FORMATTED and _F_STRING.search(text):
+        raise ConfigError(where(path), f"a config with f-strings has at most {FORMATTED} characters")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes such as \d

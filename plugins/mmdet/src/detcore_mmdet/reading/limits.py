@@ -23,6 +23,8 @@ BITS = 1024
 """Bits of a whole number."""
 BYTES = 1 << 20
 """Size of a file."""
+FORMATTED = 1 << 16
+"""Size of a file with f-strings in it: Python 3.11 takes a time quadratic in their length to parse them."""
 
 
 class Refused(ValueError):

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from click.testing import CliRunner, Result
 from detcore.assemble import load
 from detcore.errors import ConfigError, DataError
+from detcore.images import read_image
 from detcore_check_data.check import TOLERANT, Split, check, run, tolerances
 from detcore_check_data.command import check_data
 from detcore_check_data.look import Look, file_flaws, look, object_flaws
@@ -59,6 +60,27 @@ def png16(path: Path) -> None:
     head = struct.pack(">IIBBBBB", *SIZE, 16, 2, 0, 0, 0)
     parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+def tiff16(path: Path, bits: int = 16) -> None:
+    """A TIFF of three channels of 16 bits, which Pillow opens as one of 8, too."""
+    pixels = bytes(SIZE[0] * SIZE[1] * 3 * bits // 8)
+    tags = [
+        (256, SIZE[0]),
+        (257, SIZE[1]),
+        (258, 0),
+        (259, 1),
+        (262, 2),
+        (273, 0),
+        (277, 3),
+        (278, SIZE[1]),
+        (279, len(pixels)),
+    ]
+    behind = 8 + 2 + 12 * len(tags) + 4
+    values = {258: (3, 3, behind), 273: (4, 1, behind + 6), 279: (4, 1, len(pixels))}
+    entries = [struct.pack("<HHII", tag, *values.get(tag, (4, 1, value))) for tag, value in tags]
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    path.write_bytes(head + b"".join(entries) + bytes(4) + struct.pack("<3H", *[bits] * 3) + pixels)
 
 
 class Case:
@@ -149,6 +171,7 @@ def spoil_all(case: Case) -> None:
     case.content["train"]["images"].append(case.image("train", 1, None, "2.png"))
     shutil.copy(case.folder / "val" / "2.png", case.add(23, picture(23)))
     shutil.copy(case.folder / "train" / "1.png", case.add(24, picture(24)))
+    tiff16(case.add(25, picture(25), "25.tif"))
     case.annotate(101, 1, (50, 5, 10, 10))
     case.annotate(102, 1, (35, 5, 10, 10))
     case.annotate(103, 1, (5, 5, 0, 10))
@@ -166,7 +189,7 @@ FOUND = {
     "wrongly sized image: blackened": ["train/13.png"],
     "EXIF-rotated image: kept": ["image 14"],
     "CMYK image: converted": ["image 15"],
-    "16-bit image: reduced": ["image 16", "image 17"],
+    "16-bit image: reduced": ["image 16", "image 17", "image 25"],
     "grey image: kept": ["image 18"],
     "image with alpha: kept": ["image 19"],
     "image with alpha: made opaque": ["image 20"],
@@ -357,6 +380,24 @@ def test_a_crowd_is_no_huge_box_and_alone_no_object() -> None:
 def test_a_file_that_is_no_image_has_no_flaws_of_one() -> None:
     assert [*file_flaws(b"", "image 1", exif=False)] == []
     assert [*file_flaws(b"no image", "image 1", exif=False)] == []
+
+
+@pytest.mark.parametrize("write", [png16, tiff16])
+def test_16_bits_of_three_channels_are_read_in_the_head(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    write(tmp_path / "deep")
+    data = (tmp_path / "deep").read_bytes()
+    assert Image.open(tmp_path / "deep").mode == "RGB"  # Pillow does not tell
+    (flaw,) = file_flaws(data, "image 1", exif=False)
+    assert str(flaw) == "image 1: mode RGB: only 8 bits of a value stay; reduced"
+    assert read_image(tmp_path / "deep").shape == (3, SIZE[1], SIZE[0])
+
+
+def test_8_bits_of_three_channels_are_no_flaw(tmp_path: Path) -> None:
+    tiff16(tmp_path / "a.tif", bits=8)
+    for name in ("b.tif", "c.png", "d.jpg", "e.webp", "f.bmp"):
+        picture(1).save(tmp_path / name)
+    for path in tmp_path.iterdir():
+        assert [*file_flaws(path.read_bytes(), path.name, exif=False)] == []
 
 
 def test_a_palette_with_a_transparent_colour_has_alpha(tmp_path: Path) -> None:

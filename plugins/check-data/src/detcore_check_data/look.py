@@ -22,6 +22,8 @@ ORIENTATION, UPRIGHT, TURNED = 0x0112, 1, (5, 6, 7, 8)
 """The EXIF tag, its value for images as they are, and those with which width is height (Exif 2.3, section 4.6.4)."""
 PNG, DEPTH = b"\x89PNG\r\n\x1a\n", 24
 """How a PNG begins, and where its bit depth stands (PNG specification, section 11.2.2)."""
+BITS = 258
+"""TIFF's tag of the bits of each channel (TIFF 6.0, section 8)."""
 GREY, WITH_ALPHA = ("1", "L", "LA", "La"), ("LA", "La", "PA", "RGBA", "RGBa")
 UNREADABLE = "unreadable image"
 
@@ -104,7 +106,7 @@ def file_flaws(data: bytes, where: str, exif: bool) -> Iterator[Flaw]:
         yield Flaw(where, f"its orientation {orientation} {done}", "kept", "EXIF-rotated image")
     if image.mode == "CMYK":
         yield Flaw(where, "its colours are those of a printer, without a profile", "converted", "CMYK image")
-    elif image.mode[0] in "IF" or (data.startswith(PNG) and data[DEPTH] == 16):
+    elif image.mode[0] in "IF" or _depth(image, data) > 8:
         yield Flaw(where, f"mode {image.mode}: only 8 bits of a value stay", "reduced", "16-bit image")
     elif image.mode in GREY:
         yield Flaw(where, f"mode {image.mode}: one channel is all three", "kept", "grey image")
@@ -188,6 +190,12 @@ def _opened(data: bytes) -> Image.Image | None:
         return Image.open(io.BytesIO(data))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
+
+
+def _depth(image: Image.Image, data: bytes) -> int:
+    """Bits of a channel, as the head of a PNG or TIFF says; Pillow opens such of three channels as if they had 8."""
+    bits = getattr(image, "tag_v2", {}).get(BITS, 8)
+    return data[DEPTH] if data.startswith(PNG) else max(bits) if isinstance(bits, tuple) else bits
 
 
 def _orientation(image: Image.Image) -> int:

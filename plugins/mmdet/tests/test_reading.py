@@ -46,6 +46,7 @@ def test_literals_and_displays(write: Write) -> None:
     ("text", "value"),
     [
         ("dict(type='A', **dict(b=1))", {"type": "A", "b": 1}),
+        ("dict(a=dict(x=1)) | dict(a=2)", {"a": 2}),
         ("dict({'a': 1}, b=2)", {"a": 1, "b": 2}),
         ("dict([('a', 1)])", {"a": 1}),
         ("{**dict(a=1), 'a': 2}", {"a": 2}),
@@ -191,6 +192,7 @@ copied.n = 7
 again = dict(steps=[{{ _base_.lr }}, '{{_base_.lr}}', 'lr {{_base_.lr}}'])
 del _base_.model
 _base_.lr *= 2
+union = detector.head | dict(t=dict(w=3)) | dict(z=1)
 model = dict(type='Wrapper', **dict(inner=detector))
 """,
     )
@@ -202,6 +204,7 @@ model = dict(type='Wrapper', **dict(inner=detector))
         "none": None,
         "copied": {"n": 7, "t": {"u": 1, "v": 2}},
         "again": {"steps": [0.1, 0.1, "lr 0.1"]},
+        "union": {"n": 1, "t": {"u": 1, "v": 2, "w": 3}, "z": 1},
         "model": {"type": "Wrapper", "inner": inner},
     }
 
@@ -306,7 +309,7 @@ with read_base():
             "type": "RetinaNet",
         },
         "hooks": {"a": {"y": 2}, "b": 2, "c": {"z": 1}},
-        "again": {"a": {"x": 1}, "b": 2},
+        "again": {"a": {"y": 2}, "b": 2, "c": {"z": 1}},
     }
     assert all(type(each) is str for each in read_config(config)["model"]["neck"].values())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from detcore_mmdet.reading.formatting import percent
 from detcore_mmdet.reading.limits import BITS, Budget, Refused, whole
-from detcore_mmdet.reading.values import kind
+from detcore_mmdet.reading.values import Table, kind, tables, update
 
 _NUMBERS: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("+", operator.add),
@@ -47,8 +47,7 @@ def binary(kind_of: type[ast.operator], left: Any, right: Any, budget: Budget) -
     if kind_of is ast.Mod and isinstance(left, str):
         return percent(left, right, budget)
     if kind_of is ast.BitOr and isinstance(left, dict) and isinstance(right, dict):
-        budget.spend(len(left) + len(right))
-        return {**left, **right}
+        return _union(left, right, budget)
     if kind_of is ast.Add:
         for each in _SEQUENCES:
             if isinstance(left, each) and isinstance(right, each):
@@ -61,6 +60,15 @@ def binary(kind_of: type[ast.operator], left: Any, right: Any, budget: Budget) -
             return items * times
     sign = _NUMBERS[kind_of][0] if kind_of in _NUMBERS else kind_of.__name__
     raise Refused(f"{kind(left)} {sign} {kind(right)} is not computed")
+
+
+def _union(left: dict[Any, Any], right: dict[Any, Any], budget: Budget) -> dict[Any, Any]:
+    """``left | right``: the keys of both, and merged at any depth where one of them is inherited."""
+    inherited = isinstance(left, Table) or isinstance(right, Table)
+    budget.spend(len(left))
+    made: dict[Any, Any] = tables(left, budget) if inherited else dict(left)
+    update(made, right, budget)
+    return made
 
 
 def _pay(made: type, length: int, budget: Budget) -> None:

@@ -83,7 +83,14 @@ class _Reader:
 
     def _lazy(self, file: Path, tree: ast.Module) -> Inherited:
         """The names of a new-style config."""
-        program = Program(Expressions(Place(file, self.budget)), lambda module: self._module(module, file))
+        modules: dict[str, Inherited] = {}  # one that is imported from twice is the same one
+
+        def inherit(module: str) -> Inherited:
+            if module not in modules:
+                modules[module] = self._module(module, file)
+            return modules[module]
+
+        program = Program(Expressions(Place(file, self.budget)), inherit)
         program.run(sorted(tree.body, key=lambda node: not isinstance(node, ast.With)))  # what is inherited comes first
         return Inherited(program.expressions.names, frozenset(program.imported))
 

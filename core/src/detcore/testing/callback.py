@@ -115,7 +115,9 @@ def _check_run(name: str, run: Run) -> None:
             name, f"ends a run of {STEPS} steps after {run.step}", "Let it wait longer in this test."
         )
     if not all(parameter.isfinite().all() for parameter in run.detector.parameters()):
-        raise ConformanceError(name, f"after {STEPS} steps a weight is not finite")
+        raise ConformanceError(
+            name, f"after {STEPS} steps a weight is not finite", "Training goes on from what a callback leaves."
+        )
 
 
 def _check_resumed(name: str, straight: Run, resumed: Run, state: Any, state_of_resumed: Any) -> None:

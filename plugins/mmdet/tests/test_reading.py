@@ -402,7 +402,7 @@ with read_base():
         ("x = 1 / 0", 1, "this cannot be worked out (ZeroDivisionError: division by zero)"),
         ("x = 1 < 'a'", 1, "this cannot be worked out (TypeError: '<' not supported"),
         ("x = {[]: 1}", 1, "this cannot be worked out (TypeError: unhashable type: 'list')"),
-        ("x = max('ab')", 1, "something else than numbers"),
+        ("x = max('ab')", 1, "`min`, `max` and `sum` take numbers"),
         ("x, y = 1, 2, 3", 1, "3 values for 2 names"),
         ("*x, *y = 1, 2", 1, "two starred names in one assignment"),
         ("x = [0]\nfor x[0] in [1]:\n    pass", 2, "a loop runs over something else than names"),
@@ -439,6 +439,8 @@ with read_base():
         ("with read_base():\n    from . import x", 2, "it inherits from '.', there is no "),
         ("with read_base():\n    from mmnothing.x import *", 2, "and mmnothing is not among what is installed"),
         ("from .config import *", 1, "it inherits from itself: "),
+        ("import mmdet\n_base_ = './a.py'", 2, "a value is given to `_base_`. Choose another name."),
+        ("_base_[1] = 2", 0, "the key 1 of the config is no text"),
     ],
 )
 def test_mistakes(
@@ -484,6 +486,9 @@ def test_mistakes_between_files(write: Write) -> None:
         "c.py",
         "b.py. Take one of them out.",
     ]
+    assert "d.json:2: it inherits from 'no.json', and there is no file " in fails(
+        ("d.json", '{\n"_base_": ["no.json"]}')
+    )
     said = fails(("a.py", "x = 1\ny = open('a')\n"), ("b.py", "_base_ = 'a.py'\n"))
     assert "a.py:2: `open(...)` is called" in said
     said = fails(("a.py", "from mmdet.models import X\n"), ("b.py", "_base_ = 'a.py'\n"))
@@ -526,4 +531,5 @@ def test_files_that_are_none(tmp_path: Path, write: Write) -> None:
     )
     assert read_config(write("x = 'if'\n" + "# much is said\n" * 9999)) == {"x": "if"}
     assert "there is no such file" in fails(Path("a\0.py"))
+    assert "cannot be read: [Errno 36] File name too long" in fails(Path("a" * 5000 + ".py"))
     assert read_config(write(("bom.py", "\ufeffx = 1\n"))) == {"x": 1}

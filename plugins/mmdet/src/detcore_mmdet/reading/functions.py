@@ -89,7 +89,7 @@ def _reversed(budget: Budget, items: Any, /) -> list[Any]:
 def _numbers(values: tuple[Any, ...], budget: Budget) -> list[Any]:
     numbers = items_of(values[0], budget) if len(values) == 1 else list(values)
     if not all(isinstance(each, int | float) for each in numbers):
-        raise Refused("something else than numbers")
+        raise Refused("`min`, `max` and `sum` take numbers")
     return numbers
 
 

@@ -20,11 +20,13 @@ from click.testing import CliRunner, Result
 from detcore.assemble import load
 from detcore.errors import ConfigError, DataError
 from detcore.images import read_image
+from detcore_check_data import plots
 from detcore_check_data.check import TOLERANT, Split, check, run, tolerances
 from detcore_check_data.command import check_data
 from detcore_check_data.look import Look, file_flaws, look, object_flaws
 from detcore_check_data.plots import PANELS
 from detcore_check_data.samples import places, read
+from matplotlib import figure as matplotlib_figure
 from PIL import Image
 
 pytest.importorskip("detcore_coco", reason="detcore-coco is not installed")
@@ -283,6 +285,50 @@ def test_the_pictures_are_drawn(case: Case, tmp_path: Path) -> None:
     assert names == {f"{split}_{panel}.png" for split in ("train", "val") for panel in PANELS}
     for name in names:
         assert np.ptp(np.asarray(Image.open(tmp_path / "plots" / name).convert("L"))) > 200
+
+
+def panel(name: str, *arguments: Any) -> Any:
+    """The axes of a panel, drawn."""
+    figure = matplotlib_figure.Figure()
+    axes = figure.subplots()
+    getattr(plots, f"_{name}")(axes, *arguments)
+    figure.draw_without_rendering()
+    return axes
+
+
+def some_looks(*counts: int, size: tuple[int, int] = SIZE) -> list[Look]:
+    return [Look("image", size, np.ones((count, 4), np.float32), np.arange(count) % 3) for count in counts]
+
+
+@pytest.mark.parametrize("number", [1, 3, 80])
+def test_bars_of_classes_fill_the_panel_and_say_how_many(number: int) -> None:
+    axes = panel("per_class", some_looks(4, 2), [f"c{label}" for label in range(number)])
+    low, high = axes.get_ylim()
+    assert low - high == pytest.approx(number + 0.2)  # half a bar, and a tenth, at either end
+    assert [text.get_text() for text in axes.texts][:3] == ["3", "2", "1"][:number]
+    assert all(each == int(each) for each in axes.get_xticks())
+
+
+def test_sizes_are_in_one_scale_from_0_on_and_the_most_frequent_is_told() -> None:
+    axes = panel("sizes", [*some_looks(1, 1), *some_looks(1, size=(10, 300))])
+    assert axes.get_xlim() == axes.get_ylim() == (0, pytest.approx(315))
+    assert axes.get_aspect() == 1
+    assert [text.get_text() for text in axes.texts] == ["most often 40 x 30: 2"]
+
+
+@pytest.mark.parametrize(("counts", "bars"), [((0, 0, 2, 7), 8), ((0,), 1), ((), 1), ((0, 150, 151), 51)])
+def test_each_number_of_objects_has_its_bar(counts: tuple[int, ...], bars: int) -> None:
+    axes = panel("per_image", some_looks(*counts))
+    assert len(axes.patches) == bars
+    assert sum(bar.get_height() for bar in axes.patches) == len(counts)
+    if bars == 8:  # the middle of a bar is the number
+        assert {bar.get_x() + 0.5: bar.get_height() for bar in axes.patches if bar.get_height()} == {0: 2, 2: 1, 7: 1}
+    assert all(each == int(each) for each in (*axes.get_xticks(), *axes.get_yticks()))
+
+
+def test_ratios_are_written_as_such() -> None:
+    axes = panel("aspect_ratios", some_looks(1))
+    assert [label.get_text() for label in axes.get_xticklabels()][4:7] == ["1 : 2", "1 : 1", "2 : 1"]
 
 
 def test_a_turned_image_that_is_turned_as_it_says_is_only_noted(case: Case) -> None:

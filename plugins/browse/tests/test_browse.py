@@ -116,6 +116,83 @@ def test_validation_is_in_the_order_of_the_dataset_and_epochs_differ(config: str
     assert order(0, "train") != order(1, "train")
 
 
+SWITCHES = """
+[callbacks.late]
+type = "PipelineSwitch"
+epoch = 3
+transforms = [{ type = "CenterCrop", size = [40, 50] }]
+[callbacks.later]
+type = "detcore/PipelineSwitch"
+epoch = -2
+transforms = [{ type = "CenterCrop", size = [30, 20] }]
+"""
+
+
+@pytest.mark.parametrize("length", [["train.epochs=6"], ["train={epochs={_delete_=true}, steps=5, accumulate=2}"]])
+def test_an_epoch_is_drawn_behind_the_transforms_that_it_has(config: str, tmp_path: Path, length: list[str]) -> None:
+    """Of six epochs; five steps of two batches of four of seven samples are five epochs."""
+    Path(config).write_text(CONFIG + SWITCHES)
+    last = 6 if "epochs=6" in length[0] else 5
+
+    def size(epoch: int, split: str = "train") -> tuple[str, str]:
+        line = run(config, epoch=epoch, split=split, count=2, html=True, output=tmp_path / "page", sets=length)
+        (drawn,) = {*re.findall(r"(\d+ x \d+), objects", (tmp_path / "page" / "index.html").read_text())}
+        return drawn, line.partition("by transforms")[2].partition(";")[0]
+
+    assert size(0) == ("80 x 60", "")
+    assert size(2) == ("80 x 60", "")
+    assert size(last - 2) == size(last - 1) == ("20 x 30", ", transforms of callbacks.later")
+    if last == 6:
+        assert size(3) == ("50 x 40", ", transforms of callbacks.late")
+    assert size(4, "val") == ("90 x 70", "")
+
+
+def test_what_is_drawn_is_what_the_run_reads_after_its_switch(config: str, tmp_path: Path) -> None:
+    """The callback itself, on a loader."""
+    from types import SimpleNamespace
+
+    from detcore.callbacks.switch import PipelineSwitch
+    from torchvision.transforms.v2 import CenterCrop
+
+    Path(config).write_text(CONFIG + SWITCHES)
+    settings: Any = split_of(*load(config, ["train.epochs=6"]), "train")
+    training: Any = SimpleNamespace(
+        epoch=3,
+        loader=Loader(settings.dataset, settings.transforms, batch_size=4, shuffle=True, seed=3),
+        progress=SimpleNamespace(steps=12, steps_per_epoch=2),
+    )
+    PipelineSwitch(epoch=3, transforms=[CenterCrop((40, 50))]).epoch_started(training)
+    images = [image for batch in training.loader.epoch(3) for image in batch.images]
+    run(config, epoch=3, count=7, single=True, output=tmp_path / "out", sets=["train.epochs=6"])
+    from detcore_browse.browse import switched
+
+    name = switched(*load(config, ["train.epochs=6"]), 3)
+    assert name == "late"
+    drawn: Any = split_of(*load(config, ["train.transforms='${callbacks.\"late\".transforms}'"]), "train")
+    seen = [*shown(Loader(drawn.dataset, drawn.transforms, shuffle=True, seed=3), 3)]
+    assert all(torch.equal(one.image, other) for one, other in zip(seen, images, strict=True))
+
+
+def test_samples_come_in_the_order_of_the_run(config: str, tmp_path: Path) -> None:
+    (tmp_path / "backwards.py").write_text(BACKWARDS)
+    Path(config).write_text(f"{CONFIG}\n[train.order]\ntype = 'Backwards'\n[plugins]\nlocal = ['./backwards.py']\n")
+    run(config, count=7, html=True, output=tmp_path / "page")
+    assert re.findall(r"image (\d+)", (tmp_path / "page" / "index.html").read_text()) == list("6543210")
+
+
+BACKWARDS = """
+from detcore import Component, hookimpl
+from detcore.interfaces import Order
+class Backwards(Order):
+    def __init__(self, dataset, batch_size): self.length = len(dataset)
+    def __len__(self): return self.length
+    def __call__(self, seed, epoch): return range(self.length - 1, -1, -1)
+@hookimpl
+def detcore_components():
+    return [Component("order", "Backwards", __name__ + ":Backwards")]
+"""
+
+
 def test_the_command_has_the_options_of_the_function(config: str, tmp_path: Path) -> None:
     options = ["--count", "2", "--single", "--split", "val", "--output", str(tmp_path / "out"), "--set", "seed=4"]
     done = CliRunner().invoke(browse, [config, *options], catch_exceptions=False)

@@ -26,6 +26,9 @@ STYLE = (
     "grid-template-columns:repeat(auto-fill,minmax(360px,1fr))}figure{margin:0}img{width:100%}"
 )
 
+SWITCH = "PipelineSwitch"
+"""The callback that gives training other transforms from an epoch on."""
+
 
 @attrs.frozen(eq=False)
 class Shown:
@@ -84,9 +87,13 @@ def run(
         UserError: Of the config and its data; the epoch has no such samples.
     """
     config, catalog = load(source, sets, swaps)
+    switch = switched(config, catalog, epoch) if split == "train" else None
+    if switch is not None:
+        config, catalog = load(source, [*sets, f"train.transforms='${{callbacks.\"{switch}\".transforms}}'"], swaps)
     settings: Any = split_of(config, catalog, split)
     seed: Any = config.table.get("seed", 0)
-    loader = Loader(settings.dataset, settings.transforms, shuffle=split == "train", seed=seed)
+    order = settings.order(settings.dataset, settings.batch_size) if split == "train" and settings.order else None
+    loader = Loader(settings.dataset, settings.transforms, shuffle=split == "train", order=order, seed=seed)
     if start >= len(loader):
         raise DataError(f"{source}: {split}.dataset", f"has {len(loader)} samples, --start passes over {start}")
     samples = islice(shown(loader, epoch, start), count)
@@ -97,7 +104,39 @@ def run(
         path = page(pictures, path, f"{Path(source).name}: {split}, epoch {epoch}")
     objects = sum(len(sample.target["boxes"]) for sample, _ in pictures)
     dropped = sum(sample.dropped for sample, _ in pictures)
-    return f"{len(pictures)} of {len(loader)} samples, {objects} objects, {dropped} dropped by transforms; in {path}"
+    behind = f", transforms of callbacks.{switch}" if switch is not None else ""
+    line = f"{len(pictures)} of {len(loader)} samples, {objects} objects, {dropped} dropped by transforms"
+    return f"{line}{behind}; in {path}"
+
+
+def switched(config: Any, catalog: Any, epoch: int) -> str | None:
+    """The callback whose transforms an epoch is read through; None: those of ``[train]``.
+
+    Where several ``PipelineSwitch`` have begun, a run ends each epoch's start with those of the last one in the config.
+    """
+    tables = config.table.get("callbacks") or {}
+    begins = {
+        name: table["epoch"]
+        for name, table in tables.items()
+        if table.get("type", "").rpartition("/")[2] == SWITCH and "epoch" in table
+    }
+    if any(begin < 0 for begin in begins.values()):
+        last = epochs_of(config, catalog)
+        begins = {name: begin if begin >= 0 else last + begin for name, begin in begins.items()}
+    return next((name for name, begin in reversed(begins.items()) if begin <= epoch), None)
+
+
+def epochs_of(config: Any, catalog: Any) -> int:
+    """How many epochs a run of a config has, one that is begun counts."""
+    train = config.table.get("train") or {}
+    epochs: int | None = train.get("epochs")
+    if epochs is not None:
+        return epochs
+    settings = split_of(config, catalog, "train")
+    order = settings.order(settings.dataset, settings.batch_size) if settings.order else None
+    sizes: dict[str, Any] = {"batch_size": settings.batch_size, "drop_last": settings.drop_last}
+    steps_per_epoch = -(-len(Loader(settings.dataset, shuffle=True, order=order, **sizes)) // settings.accumulate)
+    return -(-(settings.steps or 0) // max(steps_per_epoch, 1))
 
 
 def shown(loader: Loader, epoch: int, start: int = 0) -> Iterator[Shown]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -62,24 +62,24 @@ def core(session: nox.Session) -> None:
 def templates(session: nox.Session) -> None:
     """Packages of every template: their style and types; of some, another one with every commit, their tests."""
     _install(session, PACKAGES, "pytest", "ruff", "mypy")
-    folder = Path(session.create_tmp()).resolve()
     kinds = sorted(path.parent.name for path in ROOT.glob("templates/*/cookiecutter.json"))
-    for each in (*folder.glob("new-*"), folder / "installed"):
-        shutil.rmtree(each, ignore_errors=True)
-    for kind in kinds:
-        session.run("core-run", "new", kind, f"new-{kind}", "--output", str(folder))
-        with session.chdir(folder / f"new-{kind}"):
-            session.run("ruff", "check", ".")
-            session.run("ruff", "format", "--check", ".")
-            session.run("mypy", "--cache-dir", str(folder / "mypy"))
-    always = ["backbone", "loss", "project"]
-    others = [kind for kind in kinds if kind not in always]
-    packages = [folder / f"new-{kind}" for kind in [*always, others[_commits(session) % len(others)]]]
-    to_install = [str(package) for package in packages if package.name != "new-project"]
-    session.install("--no-deps", "--target", str(folder / "installed"), *to_install)
-    for package in packages:
-        with session.chdir(package):  # each trains two steps by its config
-            session.run("pytest", env={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "installed")})
+    cache = Path(session.create_tmp()).resolve() / "mypy"
+    with tempfile.TemporaryDirectory(prefix="detcore-") as name:  # in here, what git ignores would have no style
+        folder = Path(name).resolve()
+        for kind in kinds:
+            session.run("core-run", "new", kind, f"new-{kind}", "--output", str(folder), silent=True)
+            with session.chdir(folder / f"new-{kind}"):
+                session.run("ruff", "check", ".")
+                session.run("ruff", "format", "--check", ".")
+                session.run("mypy", "--cache-dir", str(cache))
+        always = ["backbone", "loss", "project"]
+        others = [kind for kind in kinds if kind not in always]
+        packages = [folder / f"new-{kind}" for kind in [*always, others[_commits(session) % len(others)]]]
+        to_install = [str(package) for package in packages if package.name != "new-project"]
+        session.install("--no-deps", "--target", str(folder / "installed"), *to_install)
+        for package in packages:
+            with session.chdir(package):  # each trains two steps by its config
+                session.run("pytest", env={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "installed")})
 
 
 @nox.session(default=False)

@@ -116,7 +116,11 @@ def test_voc_to_coco_to_voc_is_exact(tmp_path: Path, photos: Path) -> None:
     (root / "JPEGImages").symlink_to(photos)
     first = voc(root=str(root))
     said = run("voc", "coco", output=middle, sets=[f"root={json.dumps(str(root))}"])
-    assert lost(said) == ["identifiers of images that are texts, now numbers: 3", "truncated flags: 1"]
+    assert lost(said) == [
+        "identifiers of images that are texts, now numbers: 3",
+        "truncated flags: 1",
+        "difficult flags, now crowds: 1",
+    ]
     boxes = [each["bbox"] for each in json.loads(middle.read_text())["annotations"]]
     assert boxes == [[10, 20, 30, 41], [0, 0, 100, 80], [0.5, 1.25, 32.8, 45.82]]
     said = run("coco", "voc", output=back, sets=of_coco(middle, photos), split="val")
@@ -228,6 +232,82 @@ def test_boxes_that_are_not_those_of_outlines_are_counted(tmp_path: Path, photos
         sets = of_coco(file, photos, "segmentation=polygons")
         said = run("coco", target, output=tmp_path / target, sets=sets)
         assert "boxes other than those of outlines: 1" in lost(said)
+
+
+VOC_SAYS = {
+    "<pose>Left</pose><occluded>1</occluded>": ['"pose" of objects: 1', "occluded flags: 1"],
+    "<pose>Unspecified</pose><truncated>0</truncated><occluded>0</occluded><difficult>0</difficult>": ["nothing"],
+    "<pose/><truncated> 1 </truncated><difficult>1</difficult>": [
+        "truncated flags: 1",
+        "difficult flags, now crowds: 1",
+    ],
+    "<part><name>head</name></part><part><name>foot</name></part>": ['"part" of objects: 1'],
+    "<actions><jumping>1</jumping></actions><colour>red</colour>": [
+        '"actions" of objects: 1',
+        '"colour" of objects: 1',
+    ],
+}
+
+
+def voc_folder(root: Path, photos: Path, says: str) -> list[str]:
+    """An image of an object that says so, and one that says nothing."""
+    (root / "Annotations").mkdir(parents=True)
+    size = "<size><width>100</width><height>80</height></size>"
+    both = OBJECT.format("dog", says, 11, 21, 40, 61) + OBJECT.format("dog", "", 1, 2, 30, 40)
+    (root / "Annotations" / "a.xml").write_text(f"<annotation>{size}{both}</annotation>")
+    (root / "JPEGImages").symlink_to(photos)
+    return [f"root={json.dumps(str(root))}"]
+
+
+@pytest.mark.parametrize(("says", "lines"), VOC_SAYS.items())
+def test_what_vocs_objects_say_beside_is_counted(tmp_path: Path, photos: Path, says: str, lines: list[str]) -> None:
+    pytest.importorskip("detcore_voc.dataset", reason="detcore-voc is not installed")
+    sets = voc_folder(tmp_path / "voc", photos, says)
+    said = run("voc", "coco", output=tmp_path / "out.json", sets=sets)
+    found = [line for line in lost(said) if not line.startswith("identifiers")]
+    assert sorted(found or ["nothing"]) == sorted(lines)
+
+
+def test_difficult_flags_are_lost_where_their_objects_are_kept_as_others(tmp_path: Path, photos: Path) -> None:
+    pytest.importorskip("detcore_voc.dataset", reason="detcore-voc is not installed")
+    sets = voc_folder(tmp_path / "voc", photos, "<difficult>1</difficult>")
+    for target in ("coco", "csv"):
+        said = run("voc", target, output=tmp_path / f"kept.{target}", sets=[*sets, 'difficult="keep"'])
+        assert "difficult flags: 1" in lost(said)
+    said = run("voc", "csv", output=tmp_path / "out.csv", sets=sets)
+    assert "crowds and difficult objects, left out: 1" in lost(said)
+    assert not [line for line in lost(said) if "flags" in line]
+    said = run("voc", "voc", output=tmp_path / "again", sets=sets)
+    assert lost(said) == ["crowds, now difficult objects: 1"]  # as they were
+
+
+@pytest.mark.parametrize("target", ["coco", "labelme"])
+def test_what_labelmes_shapes_say_beside_is_counted(tmp_path: Path, photos: Path, target: str) -> None:
+    pytest.importorskip("detcore_formats.labelme", reason="detcore-formats is not installed")
+
+    def shape(x: int, **says: Any) -> dict[str, Any]:
+        corners = [[x, 2], [x + 10, 20]]
+        plain: dict[str, Any] = {"group_id": None, "flags": {}, "description": "", "mask": None, "score": None}
+        return {"label": "dog", "points": corners, "shape_type": "rectangle", **plain, **says}
+
+    shapes = [
+        shape(1),
+        shape(11, group_id=0),
+        shape(21, group_id=4, flags={"old": True, "wet": False}),
+        shape(31, flags={"old": False}, description="behind a tree", score=0.0),
+        shape(41, description="wet", colour="red"),
+    ]
+    sheet = {"version": "5.0.0", "flags": {"night": True}, "shapes": shapes, "imagePath": "a.jpg", "imageData": None}
+    (photos / "a.json").write_text(json.dumps({**sheet, "imageHeight": 80, "imageWidth": 100}))
+    said = run("labelme", target, output=tmp_path / "out", sets=[f"source={json.dumps(str(photos))}"])
+    assert {line for line in lost(said) if '"' in line} == {
+        '"group_id" of shapes: 2',
+        '"description" of shapes: 2',
+        '"flags" of shapes: 1',
+        '"score" of shapes: 1',
+        '"colour" of shapes: 1',
+        '"flags" of images: 1',
+    }
 
 
 def test_flaws_that_are_skipped_are_counted(tmp_path: Path, photos: Path) -> None:

@@ -13,9 +13,10 @@ from detcore_records.samples import ImageFiles
 from detcore_convert.coco import write_coco
 from detcore_convert.folders import check_output
 from detcore_convert.labelme import write_labelme
-from detcore_convert.reading import open_dataset, reads_no_outlines, truncated
+from detcore_convert.reading import open_dataset, reads_no_outlines
 from detcore_convert.sheets import Source, source_of
 from detcore_convert.table import write_csv
+from detcore_convert.unread import unread
 from detcore_convert.voc import write_voc
 from detcore_convert.yolo import write_yolo
 
@@ -59,7 +60,7 @@ def run(
         FOLDERS[target](opened, output, split, link)
     else:
         write_labelme(opened, output)
-    return "\n".join([_told(opened, output), *_lost(opened)])
+    return "\n".join([_told(opened, output), *_lost(opened, target)])
 
 
 def _check_source(dataset: ImageFiles, output: Path) -> None:
@@ -77,10 +78,10 @@ def _told(source: Source, output: Path) -> str:
     return f"{images} images, {objects} objects, {classes} classes; in {output}"
 
 
-def _lost(source: Source) -> Iterator[str]:
+def _lost(source: Source, target: str) -> Iterator[str]:
     """What is lost, a line each; most first."""
     dataset, losses = source.dataset, source.losses
-    losses["truncated flags"] += truncated(dataset)
+    losses.update(unread(dataset, target))
     counted = [f"{what}: {count}" for what, count in losses.most_common() if count]
     flaws = [f"{what}: {count}" for what, count in summarize(f for f in dataset.report if f.action != "kept").items()]
     outlines = ["outlines, which were not read: --set segmentation=polygons"] if reads_no_outlines(dataset) else []

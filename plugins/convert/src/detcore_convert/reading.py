@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from detcore.assemble import Strings, load
 from detcore.errors import ConfigError, Problems, UserError, did_you_mean, raise_all
@@ -65,19 +64,7 @@ def _told(error: UserError, words: Mapping[str, str]) -> UserError:
     return told
 
 
-def truncated(dataset: ImageFiles) -> int:
-    """How many objects of VOC's files are marked so, which data sets do not read."""
-    folder = getattr(dataset, "sheets", None)
-    return 0 if folder is None else sum(_truncated(folder / f"{stem}.xml") for stem in dataset.image_ids)
-
-
 def reads_no_outlines(dataset: ImageFiles) -> bool:
     """It could read outlines and was not told to."""
     takes = "segmentation" in inspect.signature(type(dataset)).parameters
     return takes and getattr(dataset, "segmentation", "") == "none"
-
-
-def _truncated(path: Path) -> int:
-    """How many objects of a file are, which was read before and found sound."""
-    root = ElementTree.parse(path).getroot()
-    return sum((each.text or "").strip() == "1" for each in root.iterfind("object/truncated"))

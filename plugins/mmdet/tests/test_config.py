@@ -277,11 +277,10 @@ def test_training_by_steps() -> None:
 
 
 def test_what_has_no_counterpart_is_listed_by_its_key_in_the_file() -> None:
-    loop = {"type": "TeacherStudentValLoop", "max_epochs": 3, "dynamic_intervals": [[5, 1]]}
+    loop = {"type": "TeacherStudentValLoop", "max_epochs": 3, "val_interval": 1}
     lost = imported(new(train_cfg=loop, tta_model={"type": "DetTTAModel"}, custom_hooks=[{"type": "MeanTeacherHook"}]))
     assert [each.path for each in lost.lost] == [
         "train_cfg.type",
-        "train_cfg.dynamic_intervals",
         "custom_hooks.0",
         "tta_model",
     ]

@@ -8,16 +8,21 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import mmdet_files
 import pytest
 import tomli
-from detcore.assemble import load
+import torch
+from detcore import load_detector
+from detcore.assemble import build, load
 from detcore.cli import main
 from detcore.config import plain
-from detcore_mmdet.config import import_config
+from detcore.initial import init_from
+from detcore_mmdet import read_checkpoint, to_mmdet
+from detcore_mmdet.config import Imported, import_config
 from detcore_mmdet.writing import difference, folded, render, written
 from hypothesis import given
 from hypothesis import strategies as st
-from mmdet_configs import new, old
+from mmdet_configs import CLASSES, new, old
 
 
 def core_run(*arguments: object) -> tuple[int, str]:
@@ -51,7 +56,7 @@ def test_a_config_is_written_checked_and_reported(config: dict[str, Any], tmp_pa
         in text
     )
     assert "# auto_scale_lr.base_batch_size: 16 images a step" in text
-    report = (tmp_path / "out" / "import.md").read_text()
+    report = (tmp_path / "out" / "parts.md").read_text()
     assert "## Without counterpart\n\nNothing." in report
     assert said.splitlines()[0] in report
 
@@ -145,3 +150,66 @@ def test_a_fragment_is_taken_where_it_saves_something() -> None:
     assert "faster_rcnn" not in text
     assert len(text) < len(render(table, {}, []))
     assert folded(text) == {"data_root": "data/parts", **table}
+
+
+# ------------------------------------------------------------------------------------------------ checkpoints
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a config and a checkpoint of it, as MMDetection writes them."""
+    folder = tmp_path_factory.mktemp("theirs")
+    (folder / "parts.json").write_text(json.dumps(new()))
+    state = random_state(folder, import_config(new()))
+    saved = mmdet_files.of_3x(state)
+    saved["meta"]["dataset_meta"] = mmdet_files.ConfigDict(classes=tuple(CLASSES))
+    mmdet_files.save(saved, folder / "parts.pth")
+    return folder
+
+
+def random_state(folder: Path, found: Imported) -> dict[str, torch.Tensor]:
+    """Tensors of the config's detector under the names there."""
+    (folder / "ours.toml").write_text(written(found.table, {}, []))
+    torch.manual_seed(1)
+    return to_mmdet(load_detector(str(folder / "ours.toml")).detector.state_dict(), found.part)
+
+
+def test_a_checkpoint_comes_along_and_goes_back(source: Path, tmp_path: Path) -> None:
+    code, said = core_run("import-mmdet", source / "parts.json", source / "parts.pth", "-o", tmp_path)
+    assert code == 0, said
+    assert f"{tmp_path / 'parts.pt'}: written" in said
+    predictor = load_detector(tmp_path / "parts.pt")
+    assert list(predictor.classes) == CLASSES
+    theirs = to_mmdet(predictor.detector.state_dict(), import_config(new()).part)
+    expected = read_checkpoint(source / "parts.pth").state
+    assert all(torch.equal(theirs[name], value) for name, value in expected.items())
+    assert core_run("export-mmdet", tmp_path / "parts.pt", "-o", tmp_path / "back.pth")[0] == 0
+    back = read_checkpoint(tmp_path / "back.pth").state
+    assert back.keys() == expected.keys()
+    assert all(torch.equal(back[name], value) for name, value in expected.items())
+
+
+def test_training_begins_with_an_imported_checkpoint(source: Path, tmp_path: Path) -> None:
+    assert core_run("import-mmdet", source / "parts.json", source / "parts.pth", "-o", tmp_path)[0] == 0
+    config, catalog = load(str(tmp_path / "parts.toml"), [f"init_from={json.dumps(str(tmp_path / 'parts.pt'))}"])
+    parts = build(config, catalog, "cpu", load_weights=False)
+    assert any("all" in line or "tensors" in line for line in init_from(parts, config, catalog))
+    expected = read_checkpoint(source / "parts.pth").state
+    weight = parts.model.get_parameter("backbone.conv1.weight")
+    assert torch.equal(weight, expected["backbone.conv1.weight"])
+
+
+def test_a_checkpoint_of_another_config_is_refused_and_nothing_is_left_of_it(source: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(new(model__backbone__depth=34)))
+    code, said = core_run("import-mmdet", other, source / "parts.pth", "-o", tmp_path / "out")
+    assert code == 2
+    assert "parts.pth" in said
+    assert not (tmp_path / "out" / "other.pt").exists()
+    fewer = new(train_dataloader__dataset__metainfo={}, val_dataloader__dataset__metainfo={})
+    other.write_text(json.dumps(fewer))  # names no classes: they are the checkpoint's
+    assert core_run("import-mmdet", other, source / "parts.pth", "-o", tmp_path / "named")[0] == 0
+    assert tomli.loads((tmp_path / "named" / "other.toml").read_text())["classes"] == CLASSES
+    code, said = core_run("import-mmdet", other, tmp_path / "none.pth", "-o", tmp_path / "none")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert not (tmp_path / "none").exists()

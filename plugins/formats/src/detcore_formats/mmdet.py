@@ -58,7 +58,17 @@ def open_images(table: Foreign) -> Part:
     )
 
 
+def open_images_metric(table: Foreign) -> Part:
+    """OpenImagesMetric: VOC's average precision, without what the hierarchy of classes adds."""
+    for key in ("ioa_thrs", "use_group_of", "get_supercategory", "filter_labels", "collect_device", "prefix"):
+        table.get(key)
+    threshold = table.get("iou_thrs", 0.5)
+    table.note("type", "groups count neither for nor against, and a class is not also the one that it is a kind of")
+    return table.into("VOCEvaluator", iou_threshold=None if threshold in (0.5, [0.5]) else threshold)
+
+
 TRANSLATIONS = {
+    "OpenImagesMetric": open_images_metric,
     "CrowdHumanDataset": crowd_human,
     "WIDERFaceDataset": wider_face,
     "OpenImagesDataset": open_images,

@@ -35,7 +35,7 @@ def import_mmdet(**options: Any) -> None:
     """Write a config of MMDetection (2.x or 3.x) as a config of detcore, and its CHECKPOINT as one of detcore.
 
     CONFIG is a .py file, which is read and not run, or a .json file of one that is resolved. What was translated, what
-    otherwise, and what has no counterpart is printed and written to DIR/import.md.
+    otherwise, and what has no counterpart is printed and written to a .md file beside.
 
     \b
     Example: core-run import-mmdet faster-rcnn_r50_fpn_1x_coco.py faster_rcnn.pth -o imported

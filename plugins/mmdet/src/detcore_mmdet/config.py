@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 from detcore.catalog import Catalog
+from detcore.errors import ConfigError, one_line
 from detcore.foreign import Foreign, Log, Part, Remark
 from detcore.plugins import discover
 
@@ -90,7 +91,11 @@ class Imported:
 
 
 def _is_part(remark: Remark) -> bool:
-    return remark.why.startswith(("no installed plugin", "cannot be read")) or remark.path == "model"
+    """Whether a key of the model is a module, rather than a number of one."""
+    if remark.why.startswith(("no installed plugin", "cannot be read")):
+        return True
+    own = remark.path.count(".") == 1 and remark.path != "model.init_cfg"
+    return own and isinstance(remark.value, Mapping) and "type" in remark.value
 
 
 def import_config(
@@ -102,10 +107,21 @@ def import_config(
         config: As MMDetection reads it: bases folded, variables replaced.
         catalog: The plugins that know names; None: all that are installed.
         processes: How many trained at once. None: as many as ``auto_scale_lr`` was written for.
+
+    Raises:
+        ConfigError: Its sections are not what they are in MMDetection.
     """
     values = unscoped(plain_values(config))
+    try:
+        return _imported(values, catalog or discover(), processes)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        fix = "Does MMDetection read it?"
+        raise ConfigError("config", f"is not as MMDetection's are: {one_line(error)}", fix) from error
+
+
+def _imported(values: dict[str, Any], catalog: Catalog, processes: int | None) -> Imported:
     older = vocabulary.is_older(values)
-    root = Root(vocabulary.modern(values) if older else values, Log(translations(catalog or discover())))
+    root = Root(vocabulary.modern(values) if older else values, Log(translations(catalog)))
     reader = Reader(root, processes)
     table = reader.read()
     lost, notes = [*root.log.lost, *root.unread()], [*root.log.notes]
@@ -210,9 +226,8 @@ class Reader:
         if kind not in ("EpochBasedTrainLoop", "IterBasedTrainLoop"):
             table.lose("type", "only epochs and steps are counted")
         for key in ("val_begin", "dynamic_intervals"):
-            table.get(key)
             if table.get(key) not in (None, 1, 0):
-                table.lose(key, "is validated at equal distances, and at the end")
+                table.note(key, "is validated at equal distances from the beginning on, and at the end")
         every = table.get("val_interval", 1)
         if steps:
             return {"train": {"steps": steps}, "val": {"every_steps": every}}

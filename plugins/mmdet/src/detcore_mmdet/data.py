@@ -63,7 +63,7 @@ def val_split(loader: Foreign, evaluators: list[Foreign]) -> Split:
             table.note("type", "one evaluator is written: the first that has a counterpart")
         elif (part := table.translated()) is not None:
             found.table["evaluator"] = plain_part(part)
-    if "segm" in found.table.get("evaluator", {}).get("metrics", ()):
+    if "dataset" in found.table and "segm" in found.table.get("evaluator", {}).get("metrics", ()):
         _everywhere(found.table["dataset"], "segmentation", "polygons")
     return found
 

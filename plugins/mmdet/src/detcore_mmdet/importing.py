@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from detcore.errors import CheckpointError, ConfigError, UserError, one_line
 from detcore.files import replacing, write_text
 from detcore.foreign import Remark
 
-from detcore_mmdet.checkpoint import import_checkpoint, read_checkpoint
+from detcore_mmdet.checkpoint import Checkpoint, import_checkpoint, read_checkpoint
 from detcore_mmdet.config import Imported, import_config
 from detcore_mmdet.writing import written
 
@@ -42,6 +43,7 @@ SECTIONS = {
     "load_from": "model",
 }
 """Where a remark on a key of theirs stands in ours."""
+NEEDLESS = re.compile(r"params\.(\w+): matches no parameter")
 LONGEST = 100
 """Characters of a value in a report."""
 
@@ -76,7 +78,7 @@ def run(
     Args:
         source: A config of MMDetection, ``.py`` or ``.json``.
         checkpoint: A checkpoint of it.
-        folder: Where ``<name>.toml``, ``<name>.pt`` and ``import.md`` go.
+        folder: Where ``<name>.toml``, ``<name>.pt`` and a report, ``<name>.md``, go.
         roots: Folders that bases of other packages are looked for in.
         partial: Write what could be translated even where the detector lacks parts.
         processes: How many trained at once.
@@ -87,22 +89,37 @@ def run(
         CheckpointError: The checkpoint cannot be read, or is none of this config.
     """
     target = folder / f"{source.stem}.toml"
-    refuse_existing([target, folder / "import.md", *([target.with_suffix(".pt")] if checkpoint else [])], force)
-    if checkpoint is not None:
-        read_checkpoint(checkpoint)  # what is wrong with it is said before anything is written
-    found = import_config(read(source, roots), processes=processes)
+    refuse_existing([target, target.with_suffix(".md"), *([target.with_suffix(".pt")] if checkpoint else [])], force)
+    saved = None if checkpoint is None else read_checkpoint(checkpoint)
+    found = named(import_config(read(source, roots), processes=processes), saved)
     if found.lacks and not partial:
         raise ConfigError(str(source), lacking(found), "--partial writes what there is, to be finished by hand.")
-    comments = notes(found)
-    text = written(found.table, comments, header(source, found))
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(target, text)
-    problems = checked(target)
+    found, problems = write(source, target, found)
     lines = [*report(source, target, found, problems)]
-    if checkpoint is not None:
-        lines += weights(checkpoint, target, found)
-    write_text(folder / "import.md", markdown(lines, found))
+    if checkpoint is not None and saved is not None:
+        lines += weights(checkpoint, saved, target, found)
+    write_text(target.with_suffix(".md"), markdown(lines, found))
     return Outcome(lines, target, not problems)
+
+
+def write(source: Path, target: Path, found: Imported) -> tuple[Imported, list[str]]:
+    """Write the config; what was written, and what is wrong with it.
+
+    A rule of ``paramwise_cfg`` that is for no parameter is an error here and nothing there: it is left out.
+    """
+    while True:
+        write_text(target, written(found.table, notes(found), header(source, found)))
+        problems = checked(target)
+        needless = {match[1] for each in problems if (match := NEEDLESS.search(each))} & found.table.get(
+            "params", {}
+        ).keys()
+        if not needless:
+            return found, problems
+        rules = {name: rule for name, rule in found.table["params"].items() if name not in needless}
+        remarks = [Remark(f"optim_wrapper.paramwise_cfg ({name})", None, "it is for no parameter") for name in needless]
+        table = {key: value for key, value in {**found.table, "params": rules}.items() if value != {}}
+        found = attrs.evolve(found, table=table, notes=[*found.notes, *remarks])
 
 
 def read(source: Path, roots: Sequence[Path] = ()) -> Mapping[str, Any]:
@@ -185,7 +202,9 @@ def report(source: Path, target: Path, found: Imported, problems: Sequence[str])
     lines += [f"  otherwise: {shown(each)}" for each in found.notes]
     lines += [f"  without counterpart: {shown(each)}" for each in found.lost]
     if found.dropped:
-        lines.append(f"  without meaning here: {', '.join(each.path for each in found.dropped)} (import.md says why)")
+        lines.append(
+            f"  without meaning here: {', '.join(each.path for each in found.dropped)} ({target.stem}.md says why)"
+        )
     if problems:
         lines += [f"{target}: written, and core-run check finds: {problem}" for problem in problems]
     elif found.whole:
@@ -211,16 +230,24 @@ def markdown(lines: Sequence[str], found: Imported) -> str:
 # ------------------------------------------------------------------------------------------------ weights
 
 
-def weights(checkpoint: Path, target: Path, found: Imported) -> list[str]:
+def named(found: Imported, saved: Checkpoint | None) -> Imported:
+    """A config with the classes of a checkpoint, where it names none itself and there are as many."""
+    classes = saved.classes if saved is not None else None
+    if not classes or "classes" in found.table or found.num_classes not in (None, len(classes)):
+        return found
+    return attrs.evolve(found, table={**found.table, "classes": list(classes)})
+
+
+def weights(checkpoint: Path, saved: Checkpoint, target: Path, found: Imported) -> list[str]:
     """Write a checkpoint of ours beside the config; lines of the report.
 
     Raises:
         CheckpointError: It does not fit.
     """
-    classes = read_checkpoint(checkpoint).classes
-    sets = [f"classes={json.dumps(classes)}"] if classes and "classes" not in found.table else []
-    config, catalog = assemble.load(str(target), sets)
-    parts = assemble.build(config, catalog, "cpu", known=known(config, found, classes), load_weights=False)
+    config, catalog = assemble.load(str(target))
+    number = range(found.num_classes or 0)
+    known = None if "classes" in config.table else [f"class {each}" for each in number] or None
+    parts = assemble.build(config, catalog, "cpu", known=known, load_weights=False)
     state, lines = import_checkpoint(checkpoint, found.part, parts.model.state_dict())
     path = target.with_suffix(".pt")
     content = {
@@ -230,6 +257,8 @@ def weights(checkpoint: Path, target: Path, found: Imported) -> list[str]:
         "meta": {**parts.meta, "mmdet": {"model": json.dumps(found.source)}},
     }
     _save(content, path)
+    if saved.classes and list(saved.classes) != list(parts.classes):
+        lines = [*lines, f"{checkpoint}: calls its classes {', '.join(saved.classes)}; the config's names are kept"]
     return [*lines, f'{path}: written; core-run predict {path} IMAGE, or init_from = "{path}"']
 
 
@@ -240,10 +269,3 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
             torch.save(dict(content), temporary)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(str(path), f"cannot be written: {one_line(error)}") from error
-
-
-def known(config: Any, found: Imported, classes: Sequence[str] | None) -> Sequence[str] | None:
-    """Names of classes: the checkpoint's, else numbers of which there are as many as heads say."""
-    if classes or "classes" in config.table:
-        return classes
-    return None if found.num_classes is None else [f"class {each}" for each in range(found.num_classes)]

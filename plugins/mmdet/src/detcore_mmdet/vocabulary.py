@@ -234,7 +234,8 @@ def _runner(rest: Table, evaluation: Table) -> Table:
     epochs, steps = runner.get("max_epochs", rest.pop("total_epochs", None)), runner.get("max_iters")
     rest.pop("total_epochs", None)
     length = {"type": "IterBasedTrainLoop", "max_iters": steps} if steps else {"max_epochs": epochs}
-    return {"train_cfg": {**length, "val_interval": evaluation.get("interval", 1)}}
+    when = {"dynamic_intervals": evaluation["dynamic_intervals"]} if "dynamic_intervals" in evaluation else {}
+    return {"train_cfg": {**length, "val_interval": evaluation.get("interval", 1), **when}}
 
 
 def _hooks(rest: Table, evaluation: Table) -> Table:
@@ -274,11 +275,12 @@ def _schedule(table: Any, loop: Table, momentum: Any) -> list[Table]:
     epochs, steps = loop.get("max_epochs"), loop.get("max_iters")
     by_epoch = table.get("by_epoch", steps is None)
     whole = epochs if by_epoch else steps
-    found = [*_warmup(table, whole), *_policy(table, by_epoch, whole)]
+    policy = _yolox(table, epochs) if table.get("policy") == "YOLOX" else _policy(table, by_epoch, whole)
+    found = [*_warmup(table), *policy]
     return [*found, {"type": "momentum_config", "momentum": momentum}] if momentum else found
 
 
-def _warmup(table: Table, whole: Any) -> list[Table]:
+def _warmup(table: Table) -> list[Table]:
     kind = table.get("warmup")
     if not kind or table.get("policy") == "YOLOX":
         return []
@@ -308,20 +310,21 @@ def _policy(table: Table, by_epoch: bool, whole: Any) -> list[Table]:
     if policy == "FlatCosineAnnealing":
         begin = round((whole or 0) * keys.pop("start_percent", 0.75))
         return [{"type": "CosineAnnealingLR", "begin": begin, "end": whole, **floor, **common, **keys}]
-    if policy == "YOLOX":
-        return _yolox(table, keys, whole, floor)
     if policy == "poly":
         return [{"type": "PolyLR", "begin": 0, "end": whole, **floor, **common, **keys}]
     return [] if policy == "fixed" else [{"type": policy, **keys}]
 
 
-def _yolox(table: Table, keys: Table, whole: Any, floor: Table) -> list[Table]:
+def _yolox(table: Table, epochs: Any) -> list[Table]:
     """A parabola, half a cosine, a line; all of them step by step."""
-    begin, last = table.get("warmup_iters", 5), keys.pop("num_last_epochs", 15)
+    begin, last = table.get("warmup_iters", 5), table.get("num_last_epochs", 15)
+    known = (*WARMUP_KEYS, "num_last_epochs", "min_lr_ratio")
+    keys = {key: value for key, value in table.items() if key not in known}
+    floor = {"eta_min_ratio": table.get("min_lr_ratio")}
     steps = {"by_epoch": True, "convert_to_iter_based": True}
     return [
         {"type": "QuadraticWarmupLR", "begin": 0, "end": begin, **steps},
-        {"type": "CosineAnnealingLR", "begin": begin, "end": (whole or 0) - last, **floor, **steps, **keys},
+        {"type": "CosineAnnealingLR", "begin": begin, "end": (epochs or 0) - last, **floor, **steps, **keys},
     ]
 
 

@@ -6,6 +6,7 @@ wanted is deleted. :func:`written` folds the text as core does and compares the 
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -14,7 +15,7 @@ from typing import Any
 
 import tomlkit
 from detcore import load_config
-from detcore.errors import ConfigError
+from detcore.errors import ConfigError, UserError
 from detcore.plugins import resolve_dist
 from tomlkit.items import Array, InlineTable
 
@@ -32,6 +33,8 @@ WIDTH = 110
 """Characters of a line that a table within it may have."""
 DEEP = 3
 """From how deep on tables may stand within a line."""
+COMMENTED = re.compile(r"(?m)^(#.*)\n\n(?=\[)")
+"""A comment and the empty line before the section that it is on."""
 Differences = dict[str, Any]
 
 
@@ -47,14 +50,20 @@ def written(table: Mapping[str, Any], notes: Mapping[str, Sequence[str]], header
         ConfigError: What the text folds to is another table: a fault of this module.
     """
     root, target = with_root(table)
-    bases, differences = on_fragments(root, target)
-    text = render({"_base_": bases, **root, **differences} if bases else {**root, **differences}, notes, header)
-    found = folded(text)
-    found.pop("data_root", None)
-    if found != table:
+    where = ""
+    for groups in (GROUPS, GROUPS[1:], ()):  # what a fragment writes as a reference cannot be merged with
+        bases, differences = on_fragments(root, target, groups)
+        text = render({"_base_": bases, **root, **differences} if bases else {**root, **differences}, notes, header)
+        try:
+            found = folded(text)
+        except UserError as error:
+            where = str(error)
+            continue
+        found.pop("data_root", None)
+        if same(found, table):
+            return text
         where = next(_unequal(found, table, ()), "")
-        raise ConfigError("import-mmdet", f"what was to be written reads as something else, at {where}")
-    return text
+    raise ConfigError("import-mmdet", f"what was to be written reads as something else: {where}")
 
 
 def with_root(table: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
@@ -108,12 +117,14 @@ def _refer(value: Any, root: str) -> Any:
 # ------------------------------------------------------------------------------------------------ fragments
 
 
-def on_fragments(root: Mapping[str, str], target: Mapping[str, Any]) -> tuple[list[str], Differences]:
+def on_fragments(
+    root: Mapping[str, str], target: Mapping[str, Any], groups: Sequence[str] = GROUPS
+) -> tuple[list[str], Differences]:
     """The fragments that make a config shorter, and what is different from them."""
     bases: list[str] = []
     best = dict(target)
     size = _size(best)
-    for group in GROUPS:
+    for group in groups:
         chosen = ""
         for fragment in _fragments(group):
             tried = [*bases, fragment]
@@ -226,7 +237,7 @@ def _unequal(one: Any, other: Any, path: tuple[str, ...]) -> Iterator[str]:
                 yield ".".join((*path, key))
             else:
                 yield from _unequal(one[key], other[key], (*path, key))
-    elif one != other:
+    elif not same(one, other):
         yield ".".join(path)
 
 
@@ -236,7 +247,8 @@ def _unequal(one: Any, other: Any, path: tuple[str, ...]) -> Iterator[str]:
 def render(table: Mapping[str, Any], notes: Mapping[str, Sequence[str]], header: Sequence[str]) -> str:
     """TOML of a table, in the order of ours."""
     document = tomlkit.document()
-    for line in header:
+    elsewhere = [line for key, lines in notes.items() if key not in table for line in lines]
+    for line in [*header, *elsewhere]:
         document.add(tomlkit.comment(line))
     keys = [key for key in ORDER if key in table] + [key for key in table if key not in ORDER]
     sections = [key for key in keys if _is_section(table[key], 1)]
@@ -249,7 +261,8 @@ def render(table: Mapping[str, Any], notes: Mapping[str, Sequence[str]], header:
         for line in notes.get(key, ()):
             document.add(tomlkit.comment(line))
         document.add(key, _section(table[key], 1))
-    return tomlkit.dumps(document).strip("\n") + "\n"
+    text = tomlkit.dumps(document).strip("\n") + "\n"
+    return COMMENTED.sub(r"\1\n", text)
 
 
 def _is_section(value: Any, depth: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from detcore import run as runs
+from detcore.testing import check_callback
 from detcore_mlflow.mlflow import MlflowLog, flat
 from PIL import Image
 
@@ -201,3 +202,7 @@ def test_mlflow_is_imported_when_a_run_starts() -> None:
     code = "import sys, detcore_mlflow.mlflow; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_it_is_a_callback() -> None:
+    check_callback(MlflowLog)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from detcore import run as runs
+from detcore.testing import check_callback
 from detcore_tensorboard.tensorboard import TensorBoardLog
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -112,3 +113,7 @@ def test_tensorboard_is_imported_when_a_run_starts() -> None:
     code = "import sys, detcore_tensorboard.tensorboard; print('tensorboard' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_it_is_a_callback() -> None:
+    check_callback(TensorBoardLog)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from detcore import run as runs
 from detcore.errors import ConfigError, UserError
+from detcore.testing import check_callback
 from detcore_wandb.wandb import WandbLog
 from PIL import Image
 
@@ -198,3 +199,7 @@ def test_wandb_is_imported_when_a_run_starts() -> None:
     code = "import sys, detcore_wandb.wandb; print('wandb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_it_is_a_callback() -> None:
+    check_callback(WandbLog, mode="offline")

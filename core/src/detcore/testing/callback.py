@@ -32,6 +32,7 @@ HOOKS: Mapping[str, int] = {
     "checkpoint_saved": 1,
     "run_ended": 0,
     "run_failed": 1,
+    "step_replayed": 2,
 }
 """What is called, and with how many values beside the run."""
 ELSEWHERE = ("on_", "before_", "after_")

@@ -273,15 +273,14 @@ def rasterised(target: Mapping[str, Any], row: int, size: tuple[int, int]) -> Te
 def _pixel_problem(picture: Any, target: Mapping[str, Any]) -> Problem:
     """Objects are bright and what is around them is dark, or the other way round."""
     size = (picture.shape[-2], picture.shape[-1])
+    if not {"polygons", "masks"} & set(target):  # of what was turned, corners of its box are not of it
+        return None
     inside = torch.zeros(size, dtype=torch.bool)
-    for row, (left, top, right, bottom) in enumerate(
-        target["boxes"].as_subclass(Tensor).clamp(min=0).round().int().tolist()
-    ):
-        box = torch.zeros(size, dtype=torch.bool)
-        box[top + NEAR : max(bottom - NEAR, 0), left + NEAR : max(right - NEAR, 0)] = True
-        if "polygons" in target:  # of what was turned, corners of its box are not of it
-            box &= ~_near(~rasterised(target, row, size))
-        inside |= box
+    for row in range(len(target["boxes"])):
+        seen = (
+            rasterised(target, row, size) if "polygons" in target else target["masks"][row].as_subclass(Tensor).bool()
+        )
+        inside |= seen & ~_near(~seen)
     grey = picture.as_subclass(Tensor).float().mean(0)
     if min(int(inside.sum()), int((~inside).sum())) < 50:
         return None

@@ -532,6 +532,9 @@ class Callback:
     def run_failed(self, run: Any, error: BaseException) -> None:
         """An error or a signal ends the run; it goes on to the user after this."""
 
+    def step_replayed(self, detector: Any, seed: int, step: int) -> None:
+        """Before a saved step is computed again, by a fresh detector: what :meth:`run_started` does to the run's."""
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; tensors and plain values."""
         return {}

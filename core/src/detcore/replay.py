@@ -27,4 +27,6 @@ def replay(file: str, source: str | None = None, *, device: str | None = None) -
     config, catalog = load(source) if source else load_carried(content, file)
     parts = build(config, catalog, device, known=classes_in(content), load_weights=False)
     take(parts, content, file)
+    for callback in (parts.plan.build("callbacks") or {}).values() if "place" in content else ():
+        callback.step_replayed(parts.model, *content["place"])
     return compute(parts.model.train(), parts.preprocess, content)

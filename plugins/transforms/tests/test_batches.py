@@ -89,6 +89,19 @@ def test_a_detector_sees_them_in_training_only() -> None:
     assert (run.detector.seen, average.seen[2:]) == ([(32, 64), (96, 192)], [(32, 64)])
 
 
+def test_a_step_that_is_computed_again_has_the_size_that_it_had() -> None:
+    callback = BatchSyncRandomResize(random_size_range=(64, 256), interval=1)
+    run: Any = SimpleNamespace(detector=Noting().train(), seed=3, step=0)
+    callback.run_started(run)
+    for run.step in range(5):
+        run.detector(batch())
+        again = Noting().train()
+        callback.step_replayed(again, run.seed, run.step)
+        again(batch())
+        assert again.seen == run.detector.seen[-1:]
+    assert len({*run.detector.seen}) > 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

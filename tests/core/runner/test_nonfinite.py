@@ -31,7 +31,8 @@ from toy_plugin import ToyBackbone, ToyDataset, ToyHead
 @hookimpl
 def detcore_components():
     kinds = {"dataset": "Marked", "backbone": "Fragile", "dense_head": "Head", "callback": "Break"}
-    return [Component(kind, name, f"{__name__}:{name}") for kind, name in kinds.items()]
+    poison = Component("callback", "Poison", f"{__name__}:Poison")
+    return [poison, *(Component(kind, name, f"{__name__}:{name}") for kind, name in kinds.items())]
 
 
 class Marked(ToyDataset):
@@ -87,6 +88,25 @@ class Break(Callback):
 
     def step_done(self, run, losses):
         run.detector.backbone.conv.weight.data[0, 0] = float("nan")
+
+
+class Poison(Callback):
+    """Batches that are not a number at the third step of a run with this seed."""
+
+    stage = "update"
+
+    def run_started(self, run):
+        self.poison(run.detector, lambda: (run.seed, run.step))
+
+    def step_replayed(self, detector, seed, step):
+        self.poison(detector, lambda: (seed, step))
+
+    def poison(self, detector, place):
+        def hook(module, inputs):
+            if place() == (3, 2):
+                inputs[0].images[:] = float("nan")
+
+        detector.register_forward_pre_hook(hook)
 '''
 CONFIG = """
 [plugins]
@@ -161,6 +181,11 @@ CASES: dict[str, tuple[list[str], str, str]] = {
         "loss_cls is nan, loss_box is nan",
         "the weights were not finite before: backbone.conv.weight",
     ),
+    "what a callback makes of the batch": (
+        ['callbacks.poison={type="Poison"}', "seed=3"],
+        "loss_cls is nan, loss_box is nan",
+        "the first output that is not finite is that of backbone.conv (Conv2d)",
+    ),
 }  # fmt: skip
 
 
@@ -177,7 +202,7 @@ def test_it_stops_says_where_it_began_and_one_command_shows_it_again(
         str(caught.value),
     ).groups()  # type: ignore[union-attr]
     assert file.name == f"step-{step}.pt"
-    if "chance" not in str(sets) and "Break" not in str(sets):
+    if "chance" not in str(sets) and "callbacks" not in str(sets):
         assert "5" in ids.split(", ")
     Path("with.toml").write_text("\n".join([f'_base_ = "{config}"', *sets]))
     assert replayed("with.toml", str(file), "--device", "cpu", capsys=capsys) == (0, f"{file}: {began}")

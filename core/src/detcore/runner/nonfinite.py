@@ -44,6 +44,7 @@ def diagnosed(run: Run, batches: Sequence[RawBatch]) -> Iterator[None]:
             "rng": rng,
             "batches": [attrs.asdict(attrs.evolve(raw, flaws=())) for raw in batches],
             "progress": run.progress.step / run.progress.steps,
+            "place": [run.seed, run.step],
             "amp": run.amp,
             "preprocess": run.preprocess.settings,
             "meta": dict(run.meta),

@@ -135,8 +135,9 @@ def epochs_of(config: Any, catalog: Any) -> int:
     settings = split_of(config, catalog, "train")
     order = settings.order(settings.dataset, settings.batch_size) if settings.order else None
     sizes: dict[str, Any] = {"batch_size": settings.batch_size, "drop_last": settings.drop_last}
-    steps_per_epoch = -(-len(Loader(settings.dataset, shuffle=True, order=order, **sizes)) // settings.accumulate)
-    return -(-(settings.steps or 0) // max(steps_per_epoch, 1))
+    batches = len(Loader(settings.dataset, shuffle=True, order=order, **sizes))
+    steps, accumulate = int(settings.steps or 0), int(settings.accumulate)
+    return -(-steps // max(-(-batches // accumulate), 1))
 
 
 def shown(loader: Loader, epoch: int, start: int = 0) -> Iterator[Shown]:

@@ -49,7 +49,11 @@ class BatchSyncRandomResize(Callback):
 
     def run_started(self, run: Any) -> None:
         """From here on the detector is given other batches."""
-        run.detector.register_forward_pre_hook(_resizing(self, run), with_kwargs=True)
+        run.detector.register_forward_pre_hook(_resizing(self, lambda: (run.seed, run.step)), with_kwargs=True)
+
+    def step_replayed(self, detector: Any, seed: int, step: int) -> None:
+        """Batches have the size that they had at that step."""
+        detector.register_forward_pre_hook(_resizing(self, lambda: (seed, step)), with_kwargs=True)
 
     def size(self, seed: int, step: int, shape: Sequence[int]) -> tuple[int, int]:
         """Height and width of a batch of this height and width at a step."""
@@ -64,7 +68,7 @@ class BatchSyncRandomResize(Callback):
 Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]] | None]
 
 
-def _resizing(callback: BatchSyncRandomResize, run: Any) -> Hook:
+def _resizing(callback: BatchSyncRandomResize, place: Callable[[], tuple[int, int]]) -> Hook:
     """A plain function: where a detector is copied, what belongs to the run is not."""
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a program for each step
@@ -75,7 +79,7 @@ def _resizing(callback: BatchSyncRandomResize, run: Any) -> Hook:
             return None
         batch, *rest = args
         height, width = batch.images.shape[-2:]
-        size = callback.size(run.seed, run.step, (height, width))
+        size = callback.size(*place(), (height, width))
         return None if size == (height, width) else ((resized(batch, size), *rest), kwargs)
 
     plain: Hook = hook

@@ -81,8 +81,8 @@ class CocoDataset(ImageFiles):
         chosen = _choose(self.file, self._index.meta["categories"], classes)
         self.category_ids: Sequence[int] = tuple(id_ for id_, _ in chosen)
         self.classes: Sequence[str] = tuple(name for _, name in chosen)
-        categories, used = self._index.meta["categories"], np.unique(self._index["categories"])
-        self.annotated_classes = {categories[row][1]: categories[row][0] for row in used[used >= 0].tolist()}
+        categories, used = self._index.meta["categories"], np.bincount(self._index["categories"] + 1)[1:]
+        self.annotated_classes = {categories[row][1]: categories[row][0] for row in np.flatnonzero(used).tolist()}
         if not len(self._index["image_ids"]):
             raise DataError(f"{self.file}: images", "the file lists none", "Is it the right file?")
         kept_images = self._check_images()

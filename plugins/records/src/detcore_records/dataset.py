@@ -223,7 +223,7 @@ class RecordDataset(ImageFiles):
     def _annotated(self) -> Mapping[str, int]:
         """See :class:`detcore_records.samples.ImageFiles`."""
         names, declared = self._arrays.meta["classes"], self._arrays.meta["declared"]
-        rows = np.unique(self._arrays["labels"]).tolist()
+        rows = np.flatnonzero(np.bincount(self._arrays["labels"])).tolist()
         return {names[row]: row for row in rows if row < (declared or 0)}
 
     def _labels(self) -> Ints:

@@ -12,7 +12,7 @@ import nox
 ROOT = Path(__file__).parent
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 PACKAGES = [ROOT / "core", *PLUGINS]
-TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "grimp", "hatchling"]
+TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "grimp", "hatchling", "setuptools"]
 TWO_AT_ONCE = ["--numprocesses=2", "--dist=loadfile"]
 """Two processes with a thread each take little more than half as long as one with two threads."""
 DEFAULT = "not slow and not zoo"
@@ -134,6 +134,15 @@ def bench(session: nox.Session) -> None:
     _install(session, PACKAGES)
     for script in sorted(ROOT.glob("benchmarks/[!_]*.py")):
         session.run("python", str(script))
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """The site of the documentation, in site/: the reference is written first, the links are followed at last."""
+    _install(session, PACKAGES, "zensical", "mkdocstrings-python")
+    session.run("python", "tools/reference.py")
+    session.run("zensical", "build", "--clean", "--strict")
+    session.run("python", "tools/links.py", "site")
 
 
 @nox.session(name="requirements", default=False)

@@ -101,14 +101,14 @@ def build(
     for line in checked.reports:
         print(line)
     on = _device(device or checked.build("device"), "option --device" if device else config.table.where("device"))
-    text, versions = dump(config.table, without=_resolved(config)), _versions(catalog)
+    text = dump(config.table, without=_resolved(config))
     return Parts(
         model=model.to(on, memory_format=torch.channels_last if _channels_last(checked, on) else None),
         preprocess=(checked.build("preprocess") or Preprocess()).to(on),
         classes=classes,
         plan=checked,
         device=on,
-        meta={"config": text, "classes": list(classes), "plugins": versions},
+        meta={"config": text, "classes": list(classes), "plugins": dict(checked.plugins)},
         **splits,
     )
 
@@ -285,7 +285,3 @@ def _device(name: str, where: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(where, f'"{name}" cannot be used: {str(error).splitlines()[0]}') from error
-
-
-def _versions(catalog: Catalog) -> dict[str, str]:
-    return {entry.distribution: entry.version for entry in catalog.entries}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -69,7 +70,7 @@ def plan(config: Config, catalog: Catalog, root: type, *, load_weights: bool = T
     planner = _Planner(config, catalog)
     node = planner.section(config.table, root)
     raise_all(planner.errors)
-    return Plan(node, catalog, load_weights)
+    return Plan(node, catalog, load_weights, planner.plugins)
 
 
 class _Planner:
@@ -77,6 +78,7 @@ class _Planner:
         self.config = config
         self.catalog = catalog
         self.errors: list[UserError] = []
+        self.plugins: dict[str, str] = {}
 
     def section(self, table: Table, cls: type) -> Node:
         label = ".".join(map(str, table.path)) or "the config"
@@ -96,6 +98,7 @@ class _Planner:
         except UserError as error:
             self.errors.append(error if error.where else type(error)(where, f"{kind} {name}: {error.found}", error.fix))
             return None
+        self.plugins[target.entry.distribution] = target.entry.version
         return self._node(table, target.obj, str(target), read, child)
 
     def _node(
@@ -218,10 +221,14 @@ class Plan:
         root: The node of the whole table.
         catalog: Where weight sources are looked up.
         load_weights: Whether ``weights`` keys are obeyed; else components stay as they are initialised.
+        plugins: Versions of the distributions that have a component of it.
     """
 
-    def __init__(self, root: Node, catalog: Catalog, load_weights: bool = True) -> None:
+    def __init__(
+        self, root: Node, catalog: Catalog, load_weights: bool = True, plugins: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.root = root
+        self.plugins = plugins
         self.reports: list[str] = []
         """What became of every ``weights`` key that was met so far, a line each."""
         self._catalog = catalog

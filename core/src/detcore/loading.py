@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from detcore.errors import CheckpointError
+from detcore.points import apart
+
+log = logging.getLogger("detcore.checkpoint")
 
 
 @attrs.frozen
@@ -146,3 +150,11 @@ def classes_in(content: Mapping[str, Any]) -> list[str] | None:
 
 def _shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
+
+
+def tell_versions(content: Mapping[str, Any], where: str) -> None:
+    """Warn of plugins that a checkpoint was made with and that are not here, or in another version."""
+    meta = content.get("meta")
+    versions = meta.get("plugins") if isinstance(meta, Mapping) else None
+    if isinstance(versions, Mapping) and (others := apart(versions)):
+        log.warning("%s was made with %s", where, ", ".join(others))

@@ -53,6 +53,9 @@ def discover(
         if each.is_blocked(blocks):
             blocked.append(each.plugin)
             continue
+        if each.misfit:
+            broken[each.plugin] = BrokenPlugin(each.distribution, each.version, each.plugin, each.misfit)
+            continue
         try:
             records = _register(manager, each.point.load(), each.plugin, kinds)
         except (Exception, SystemExit) as error:

@@ -12,7 +12,7 @@ from detcore.catalog import Catalog
 from detcore.classes import agree
 from detcore.config import Config, fold_graph, text_graph
 from detcore.errors import CheckpointError, ConfigError
-from detcore.loading import classes_in, load_state, read, weights_in
+from detcore.loading import classes_in, load_state, read, tell_versions, weights_in
 from detcore.plugins import discover
 from detcore.predictor import Predictor
 from detcore.preprocess import Preprocess
@@ -53,6 +53,7 @@ def load_detector(
     if checkpoint is None:
         return predictor(build(*load(str(source), sets, swaps), device))
     content, where = read(Path(checkpoint)), str(checkpoint)
+    tell_versions(content, where)
     loaded = load(str(source), sets, swaps) if source else load_carried(content, where, sets, swaps)
     parts = build(*loaded, device, known=classes_in(content), load_weights=False)
     take(parts, content, where)
@@ -66,7 +67,9 @@ def is_config(source: str | Path) -> bool:
 
 def load_checkpoint(parts: Parts, path: Path) -> None:
     """:func:`take` what a file holds."""
-    take(parts, read(path), str(path))
+    content = read(path)
+    tell_versions(content, str(path))
+    take(parts, content, str(path))
 
 
 def load_carried(

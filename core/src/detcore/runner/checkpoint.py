@@ -18,7 +18,7 @@ from detcore import distributed
 from detcore.classes import agree
 from detcore.errors import CheckpointError, ComponentError, ConfigError, TrainingError
 from detcore.files import replacing
-from detcore.loading import compare, read
+from detcore.loading import compare, read, tell_versions
 from detcore.runner.state import Run, call
 
 FORMAT = 1
@@ -70,6 +70,7 @@ def resume(run: Run, path: Path) -> None:
     checkpoint = _read(path)
     if checkpoint.get("format") != FORMAT:
         raise CheckpointError(str(path), "holds weights, but not the state of a run", "Load it as weights instead.")
+    tell_versions(checkpoint, str(path))
     known = {"train.dataset": run.loader.dataset, "checkpoint": checkpoint["same"]["classes"]}
     agree(str(path), known, "A run is resumed with what it began with.", CheckpointError)
     for name, ours in _must_be_same(run).items():

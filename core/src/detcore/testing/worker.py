@@ -1,7 +1,7 @@
 """A fresh process that knows nothing but what it is sent, as a data loader's worker is where processes are spawned.
 
 One is started when it is first needed and serves all checks of a session: to import torch takes seconds. Functions and
-arguments go there and back as pickles. Modules that the new process cannot find by name (tests, local plugins) are
+arguments go there and back as pickles, and it is in the same folder. Modules that the new process cannot find by name (tests, local plugins) are
 imported there from their files.
 """
 
@@ -34,7 +34,7 @@ def in_worker(function: Callable[..., Any], *arguments: Any) -> Any:
     content = pickle.dumps((function, arguments))
     files: dict[str, str] = {}
     while True:
-        outcome, value = _ask((files, content))
+        outcome, value = _ask((os.getcwd(), files, content))
         if outcome == "returned":
             return pickle.loads(value)
         if outcome == "missing" and value not in files and (file := _file(value)):
@@ -82,9 +82,10 @@ def serve() -> None:
     os.dup2(2, 1)
     while True:
         try:
-            files, content = pickle.load(sys.stdin.buffer)
+            folder, files, content = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
+        os.chdir(folder)
         pickle.dump(_answer(files, content), answers)
         answers.flush()
 

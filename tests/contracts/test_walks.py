@@ -7,6 +7,7 @@ title is executed. Blocks without a language are only shown.
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
 import shlex
@@ -16,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 from attrs import frozen
+from detcore import errors
 from detcore.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(f"how-to/{path.name}" for path in DOCS.glob("how-to/*.md"))
+WALKS = sorted(f"how-to/{path.name}" for path in DOCS.glob("how-to/*.md"))
+PAGES = ["index.md", "start.md", "concepts.md", "plugins.md", "errors.md", *WALKS]
 SHOWN = {"", "svg"}
 
 
@@ -52,7 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_page_runs(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said, code, ran = "", 0, 0
+    said, code = "", 0
     names: dict[str, Any] = {}
     for block in blocks(DOCS / page):
         if block.language == "text":
@@ -66,14 +70,12 @@ def test_the_page_runs(page: str, folder: Path, capsys: pytest.CaptureFixture[st
             Path(block.title).parent.mkdir(parents=True, exist_ok=True)
             Path(block.title).write_text(block.text, encoding="utf-8")
         elif block.language == "bash":
-            code, said, ran = *execute(block.text, capsys), ran + 1
+            code, said = execute(block.text, capsys)
         elif block.language == "python":
             exec(compile(block.text, page, "exec"), names)  # the page is ours
-            ran += 1
         else:
             assert block.language in SHOWN, f"nobody runs a block of {block.language}"
     assert code == 0, said
-    assert ran
 
 
 def execute(text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -81,21 +83,44 @@ def execute(text: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
     code = 0
     for line in text.replace("\\\n", " ").splitlines():
-        program, *words = shlex.split(line, comments=True)
-        if program == "python":
-            runpy.run_path(words[0], run_name="__main__")
-            continue
-        assert program == "core-run", f"nobody runs {program}"
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        assert isinstance(ended.value.code, int)
-        code = code or ended.value.code
+        match shlex.split(line, comments=True):
+            case ["python", "-m", "pip", "install", "-e", folder]:
+                install(Path(folder))
+            case ["python", script]:
+                runpy.run_path(script, run_name="__main__")
+            case ["core-run", *words]:
+                with pytest.raises(SystemExit) as ended:
+                    main(words)
+                assert isinstance(ended.value.code, int)
+                code = code or ended.value.code
+            case words:
+                raise AssertionError(f"nobody runs {words}")
     return code, "".join(capsys.readouterr())
 
 
+def install(package: Path) -> None:
+    """What an editable installation leaves, in the folder that the test is in: no index is asked."""
+    project = tomli.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    info = Path(f"{project['name'].replace('-', '_')}-{project['version']}.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = [f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+              for group, entries in project["entry-points"].items()]  # fmt: skip
+    (info / "entry_points.txt").write_text("\n".join(points))
+    sys.path.insert(0, str((package / "src").resolve()))
+    importlib.invalidate_caches()
+
+
+def test_every_class_of_errors_is_in_the_index_of_errors() -> None:
+    page = (DOCS / "errors.md").read_text(encoding="utf-8")
+    kinds = {
+        name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.UserError)
+    }
+    assert kinds == set(re.findall(r"`(\w*Error|Interrupted|Problems)`", page))
+
+
 def test_every_walk_trains() -> None:
-    walks = [page for page in PAGES if page.startswith("how-to/")]
-    assert len(walks) >= 5
-    for page in walks:
+    assert len(WALKS) >= 5
+    for page in WALKS:
         commands = [block.text for block in blocks(DOCS / page) if block.language == "bash"]
         assert any(re.search(r"^core-run \w+\.toml --work-dir", text, re.MULTILINE) for text in commands), page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,17 @@ def test_a_checkpoint_is_evaluated_with_it_and_without(folder: Path) -> None:
         rows[name] = json.loads(output.read_text())
     assert rows["none"] == rows["bare"]  # bit for bit
     assert rows["option"] == rows["flips"] != rows["bare"]
+
+
+def test_what_the_readme_shows_is_right(folder: Path) -> None:
+    page = (ROOT / "plugins" / "tta" / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (folder / "shown.toml").write_text(shown.replace('"my.toml"', '"small.toml"'))
+    assert run.check(str(folder / "shown.toml"))[-1].endswith("no problem found")
+    options = re.findall(r"--set '(.*?)'", page)
+    assert len(options) == 2
+    for option in options:
+        assert run.check(str(folder / "small.toml"), sets=[option])[-1].endswith("no problem found")
 
 
 @pytest.mark.parametrize("name", ["FCOS", "Mask R-CNN"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 import torch
 from core.test_polygons import SIZE, disagreement, extents, outlines_of, sample
 from detcore.data import Loader, Sanitize, seeded
@@ -343,6 +345,16 @@ class Nothing:
 def detcore_components():
     return [Component("dataset", "Nothing", __name__ + ":Nothing")]
 """
+
+
+def test_what_the_readme_shows_is_made() -> None:
+    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (table, _) = tomli.loads(shown)["train"]["transforms"]
+    transform = Albumentations(transforms=table["transforms"])
+    assert [type(each).__name__ for each in transform.compose.transforms] == ["HorizontalFlip", "Affine", "OneOf"]
+    with seeded(0):
+        assert len(transform(*counted(0))[1]["boxes"])
 
 
 def test_a_config_names_it_and_its_mistakes_have_an_address(tmp_path: Path) -> None:

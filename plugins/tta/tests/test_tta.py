@@ -201,6 +201,13 @@ def test_training_goes_to_the_wrapped_detector() -> None:
     assert (wrapped.train().training, bare.training, bare.norm.training) == (True, True, False)
 
 
+def test_a_step_of_training_is_one_graph() -> None:
+    truth = Targets(torch.zeros(3, 1, 4), torch.zeros(3, 1).long(), torch.ones(3, 1).bool(), torch.zeros(3, 1).bool())
+    given, wrapped = attrs.evolve(batch(), targets=truth), TTA(detector=Blobs())
+    found = torch.compile(wrapped, backend="eager", fullgraph=True)(given, mode="losses")
+    torch.testing.assert_close(found["loss"], wrapped(given)["loss"])
+
+
 def test_tensors_and_modules_have_the_names_of_the_wrapped_detector() -> None:
     bare = Blobs()
     wrapped = TTA(detector=bare)

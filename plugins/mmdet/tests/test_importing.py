@@ -86,6 +86,43 @@ def test_a_detector_that_lacks_parts_is_written_only_when_asked_for(tmp_path: Pa
     assert table["train"]["clip_grad"] == 35.0
 
 
+VIEWS: list[Any] = [
+    [{"type": "Resize", "scale": [1333, 800], "keep_ratio": True}, {"type": "Resize", "scale": [666, 400]}],
+    [{"type": "RandomFlip", "prob": 1.0}, {"type": "RandomFlip", "prob": 0.0}],
+    [{"type": "PackDetInputs"}],
+]
+
+
+def with_views(*steps: Any) -> dict[str, Any]:
+    nms = {"nms": {"type": "nms", "iou_threshold": 0.6}, "max_per_img": 200}
+    pipeline = [{"type": "LoadImageFromFile"}, {"type": "TestTimeAug", "transforms": [*VIEWS, *steps]}]
+    return new(tta_model={"type": "DetTTAModel", "tta_cfg": nms}, tta_pipeline=pipeline)
+
+
+def test_several_views_of_an_image_are_a_config_on_the_first(tmp_path: Path) -> None:
+    code, said = run(tmp_path, with_views())
+    assert code == 0, said
+    path = tmp_path / "out" / "parts_tta.toml"
+    assert f"{path}: written" in said
+    table: Any = plain(load(str(path))[0].table)
+    model = table.pop("model")
+    assert model.pop("detector") == import_config(new()).table["model"]
+    assert model == {
+        "type": "TTA",
+        "flips": ["none", "horizontal"],
+        "scales": [1.0, 0.5],
+        "merger": {"type": "NMSMerger", "iou_threshold": 0.6},
+        "most": 200,
+    }
+
+
+def test_views_of_other_colours_have_no_counterpart(tmp_path: Path) -> None:
+    code, said = run(tmp_path, with_views([{"type": "ColorTransform"}]))
+    assert code == 0
+    assert "views made by ColorTransform have no counterpart" in said
+    assert not (tmp_path / "out" / "parts_tta.toml").exists()
+
+
 @pytest.mark.parametrize(
     ("config", "found"),
     [

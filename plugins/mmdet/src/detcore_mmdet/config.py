@@ -17,6 +17,7 @@ from detcore_mmdet import schedules, vocabulary
 from detcore_mmdet.data import Split, preprocess, train_split, val_split
 from detcore_mmdet.model import plain as plain_values
 from detcore_mmdet.model import read_model, translations
+from detcore_mmdet.views import views
 
 SCOPE = re.compile(r"^(?:mmdet|mmcv|mmengine)\.(?:\w+\.)*")
 """What may stand before a component's name."""
@@ -24,13 +25,12 @@ SCOPE = re.compile(r"^(?:mmdet|mmcv|mmengine)\.(?:\w+\.)*")
 READ = (
     "model", "train_dataloader", "val_dataloader", "val_evaluator", "optim_wrapper", "param_scheduler", "train_cfg",
     "auto_scale_lr", "default_hooks", "custom_hooks", "load_from", "randomness", "vis_backends", "workflow",
-    "tta_model", "data",
+    "tta_model", "tta_pipeline", "data",
 )  # fmt: skip
 """Keys of the top level that have a meaning here."""
 DROPPED = {
     "test_dataloader": "what is tested is what is validated: `core-run eval` takes any data with --set",
     "test_evaluator": "as test_dataloader",
-    "tta_pipeline": "as tta_model",
     "val_cfg": "as train_cfg says",
     "test_cfg": "as train_cfg says",
     "visualizer": "pictures are drawn to the folder of the run",
@@ -61,6 +61,7 @@ class Imported:
 
     Attributes:
         table: Ours; ``model`` is the detector's.
+        wrapped: The detector around it that sees images flipped and scaled in tests, without it; None where none does.
         part: The detector, which knows the names of its tensors there.
         source: The ``model`` table there, resolved.
         lost: What has no counterpart, by key path.
@@ -71,6 +72,7 @@ class Imported:
     """
 
     table: dict[str, Any]
+    wrapped: dict[str, Any] | None
     part: Part
     source: Mapping[str, Any]
     lost: Sequence[Remark]
@@ -124,6 +126,7 @@ def _imported(values: dict[str, Any], catalog: Catalog, processes: int | None) -
     root = Root(vocabulary.modern(values) if older else values, Log(translations(catalog)))
     reader = Reader(root, processes)
     table = reader.read()
+    wrapped = views(root, table)
     lost, notes = [*root.log.lost, *root.unread()], [*root.log.notes]
     if older:
         lost, notes = (
@@ -135,6 +138,7 @@ def _imported(values: dict[str, Any], catalog: Catalog, processes: int | None) -
     kept = {key: value for key, value in root.values.items() if key in READ}
     return Imported(
         table,
+        wrapped,
         reader.part,
         values.get("model") or {},
         _once(lost),
@@ -293,13 +297,7 @@ class Reader:
                 self._take(table.translated(), found)
         if root.get("workflow") and len(root.get("workflow")) > 1:
             root.note("workflow", "losses of validation: set val.loss = true")
-        if root.get("tta_model"):
-            self.views()
         return found
-
-    def views(self) -> None:
-        """``tta_model``: detections of several views."""
-        self.root.lose("tta_model", "images are not flipped or scaled in tests")
 
     def _take(self, effect: Any, found: dict[str, dict[str, Any]]) -> None:
         for key, value in (effect or {}).items():

@@ -17,7 +17,7 @@ from detcore.foreign import Remark
 
 from detcore_mmdet.checkpoint import Checkpoint, import_checkpoint, read_checkpoint
 from detcore_mmdet.config import Imported, import_config
-from detcore_mmdet.writing import written
+from detcore_mmdet.writing import render, written
 
 SECTIONS = {
     "model": "model",
@@ -78,7 +78,7 @@ def run(
     Args:
         source: A config of MMDetection, ``.py`` or ``.json``.
         checkpoint: A checkpoint of it.
-        folder: Where ``<name>.toml``, ``<name>.pt`` and a report, ``<name>.md``, go.
+        folder: Where ``<name>.toml``, ``<name>_tta.toml``, ``<name>.pt`` and a report, ``<name>.md``, go.
         roots: Folders that bases of other packages are looked for in.
         partial: Write what could be translated even where the detector lacks parts.
         processes: How many trained at once.
@@ -96,7 +96,7 @@ def run(
         raise ConfigError(str(source), lacking(found), "--partial writes what there is, to be finished by hand.")
     folder.mkdir(parents=True, exist_ok=True)
     found, problems = write(source, target, found)
-    lines = [*report(source, target, found, problems)]
+    lines = [*report(source, target, found, problems), *with_views(target, found)]
     if checkpoint is not None and saved is not None:
         lines += weights(checkpoint, saved, target, found)
     write_text(target.with_suffix(".md"), markdown(lines, found))
@@ -120,6 +120,18 @@ def write(source: Path, target: Path, found: Imported) -> tuple[Imported, list[s
         remarks = [Remark(f"optim_wrapper.paramwise_cfg ({name})", None, "it is for no parameter") for name in needless]
         table = {key: value for key, value in {**found.table, "params": rules}.items() if value != {}}
         found = attrs.evolve(found, table=table, notes=[*found.notes, *remarks])
+
+
+def with_views(target: Path, found: Imported) -> list[str]:
+    """Write the config that tests with several views of an image, if there are any; lines of the report."""
+    if found.wrapped is None:
+        return []
+    path = target.with_name(f"{target.stem}_tta.toml")
+    about = [f"{target.name}, tested with images that are flipped and scaled, too."]
+    about += [f"{each.path}: {each.why}" for each in found.notes if each.path.startswith("tta_model")]
+    write_text(path, render({"_base_": target.name, "model": {"_wrap_": "detector", **found.wrapped}}, {}, about))
+    problems = checked(path)
+    return [f"{path}: written; core-run eval {path} CHECKPOINT", *(f"{path}: {each}" for each in problems)]
 
 
 def read(source: Path, roots: Sequence[Path] = ()) -> Mapping[str, Any]:
@@ -179,6 +191,8 @@ def notes(found: Imported) -> dict[str, list[str]]:
     result: dict[str, list[str]] = {}
     for each in found.notes:
         first, _, rest = each.path.partition(".")
+        if first == "tta_model":
+            continue
         key = "preprocess" if rest.startswith("data_preprocessor") else SECTIONS.get(first, first)
         section = key if key in found.table else "model"
         result.setdefault(section, []).append(f"{each.path}: {each.why}")

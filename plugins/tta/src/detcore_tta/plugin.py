@@ -15,3 +15,9 @@ def detcore_components() -> list[Component | Kind]:
         Component("merger", "WeightedBoxFusion", f"{merge}:WeightedBoxFusion", "Means of boxes (Solovyev et al. 2021)"),
         Component("merger", "NMSMerger", f"{merge}:NMSMerger", "The best of boxes that overlap, class by class"),
     ]
+
+
+@hookimpl
+def detcore_importers() -> dict[str, str]:
+    """MMDetection's name for it."""
+    return {"mmdet": "detcore_tta.mmdet:TRANSLATIONS"}

@@ -85,6 +85,8 @@ def test_a_catalog_of_core_and_what_is_given(isolated_catalog):
     assert {entry.distribution for entry in catalog.entries} == {"detcore", "isolated"}
     with pytest.raises(ConfigError, match="Mine"):
         isolated_catalog().find("neck", "Mine", "here")
+    (row,) = isolated_catalog(Component("neck", "a/b", "x:Y")).broken
+    assert "a name holds no slash" in row.error
 
 
 def test_what_is_built_finds_the_same(isolated_catalog, tmp_path):
@@ -104,21 +106,6 @@ def test_all_is_as_before():
 """,
     )
     assert "5 passed" in told, told
-
-
-def test_a_broken_module_is_a_row_of_the_catalog(tmp_path: Path) -> None:
-    told = outcome(
-        tmp_path,
-        """
-from detcore import Component
-
-
-def test_it(isolated_catalog):
-    (row,) = isolated_catalog(Component("neck", "a/b", "x:Y")).broken
-    assert "a name holds no slash" in row.error
-""",
-    )
-    assert "1 passed" in told, told
 
 
 def test_a_run_that_asks_for_none_of_them_imports_no_torch(tmp_path: Path) -> None:

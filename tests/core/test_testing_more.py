@@ -200,13 +200,15 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fresh")
-def test_one_process_serves_all_until_it_dies() -> None:
+def test_one_process_serves_all_until_it_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = in_worker(os.getpid)
     assert process != os.getpid()
     assert in_worker(print, "standard output is the answers' own") is None
     with pytest.raises(RuntimeError, match=r"^ValueError: invalid literal for int\(\) with base 10: 'x'$"):
         in_worker(int, "x")
     assert in_worker(os.getpid) == process
+    monkeypatch.chdir(tmp_path)
+    assert in_worker(os.getcwd) == os.getcwd()
     with pytest.raises(RuntimeError, match=r"^the worker process died \(exit code 7\)$"):
         in_worker(os._exit, 7)
     assert in_worker(os.getpid) not in {process, os.getpid()}

@@ -1,8 +1,8 @@
 """A fresh process that knows nothing but what it is sent, as a data loader's worker is where processes are spawned.
 
 One is started when it is first needed and serves all checks of a session: to import torch takes seconds. Functions and
-arguments go there and back as pickles, and it is in the same folder. Modules that the new process cannot find by name (tests, local plugins) are
-imported there from their files.
+arguments go there and back as pickles; it works in the same folder. Modules that it cannot find by name (tests, local
+plugins) are imported there from their files.
 """
 
 from __future__ import annotations

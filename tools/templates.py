@@ -115,7 +115,7 @@ def shared(kind: str) -> Iterator[tuple[str, str]]:
             text = text.replace('-e ".[test]"', "-r requirements.txt")
         if name == "README.tail.md":
             head = (own / "README.md").read_text(encoding="utf-8").partition(TAIL)[0]
-            name, text = "README.md", f"{head}\n{text}"
+            name, text = "README.md", f"{head.rstrip()}\n\n{text}"
         yield name, text
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
+from detcore import run
 from detcore.cli import main
 from detcore.cli.commands import TEMPLATES
 from detcore.cli.new import LONGEST
@@ -67,6 +71,41 @@ def test_cookiecutter_makes_the_same(kind: str, tmp_path: Path) -> None:
     ours = files(tmp_path / "ours" / "odd-one")
     assert ours == files(tmp_path / "theirs" / "odd-one")
     assert len(ours) > 8
+
+
+def installed(package: Path, site: Path) -> None:
+    """What pip would leave of a package in a folder: its module, its name and its entry points."""
+    project = tomli.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    shutil.copytree(package / "src", site, dirs_exist_ok=True)
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = [f"{name} = {module}" for name, module in project["entry-points"]["detcore"].items()]
+    (info / "entry_points.txt").write_text("\n".join(["[detcore]", *points]))
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Modules of the packages that a test makes are not there for the next one."""
+    yield
+    for name in [each for each in sys.modules if each.startswith("even_")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_every_config_has_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the names: each key is held against the signature of the part that it is of."""
+    site = tmp_path / "site"
+    made = {kind: new(kind, f"even-{kind}", tmp_path) for kind in TEMPLATES}
+    for kind, package in made.items():
+        if kind != "project":
+            installed(package, site)
+    monkeypatch.syspath_prepend(str(site))
+    configs = [f"even-{kind}::quickstart.toml" for kind in made if kind != "project"]
+    configs += [str(path) for path in (made["project"] / "configs").glob("*.toml")]
+    assert len(configs) == len(TEMPLATES) + 1
+    for config in configs:
+        assert [line.partition(": ")[2] for line in run.check(config)] == ["no problem found"], config
 
 
 @pytest.mark.parametrize("name", ["a", LONG])

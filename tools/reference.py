@@ -32,11 +32,11 @@ PAGES: Mapping[str, tuple[str, Sequence[str]]] = {
     "detectors": ("Detectors", ("detector",)),
     "networks": ("Networks", ("backbone", "neck", "norm", "conv", "activation")),
     "first-stage": (
-        "First stage, dense heads",
+        "First stage",
         ("dense_head", "head_network", "geometry", "assigner", "sampler", "dense_loss", "decoder"),
     ),
     "second-stage": (
-        "Second stage, heads of regions",
+        "Second stage",
         ("roi_head", "roi_stage", "roi_extractor", "box_head", "box_coder", "roi_branch", "roi_decoder"),
     ),
     "losses": ("Losses", ("loss",)),
@@ -65,8 +65,8 @@ def write(folder: Path, catalog: Catalog) -> None:
 
 def pages(catalog: Catalog) -> dict[str, tuple[str, Sequence[str]]]:
     """The pages with the kinds that are installed, each kind on one."""
-    told = {kind for _, kinds in PAGES.values() for kind in kinds}
-    others = [kind for kind in catalog.kinds if kind not in told]
+    core = {kind for _, kinds in PAGES.values() for kind in kinds}
+    others = [kind for kind in catalog.kinds if kind not in core]
     mine = {page: (title, [each for each in kinds if each in catalog.kinds]) for page, (title, kinds) in PAGES.items()}
     return {**mine, "others": ("Kinds that plugins open", others)}
 
@@ -133,9 +133,9 @@ def component(catalog: Catalog, entry: Entry[Component]) -> list[str]:
 
 def table(read: Signature, target: Any, catalog: Catalog) -> list[str]:
     """The parameters of a signature as a table of Markdown."""
-    told = meanings(target)
+    texts = meanings(target)
     rows = [
-        f"| `{each.name}` | {code(type_of(each, catalog))} | {default(each)} | {cell(told.get(each.name, ''))} |"
+        f"| `{each.name}` | {code(type_of(each, catalog))} | {default(each)} | {cell(texts.get(each.name, ''))} |"
         for each in read.parameters.values()
     ]
     lines = ["| parameter | type | default | meaning |", "|---|---|---|---|", *rows] if rows else ["No parameters."]
@@ -180,15 +180,19 @@ def toml(value: Any) -> str:
 
 
 def meanings(target: Any) -> dict[str, str]:
-    """Parameter -> text, from the ``Args`` (or ``Attributes``) of a docstring."""
-    doc = inspect.getdoc(target) or ""
-    if isinstance(target, type) and not re.search(r"^(Args|Attributes):$", doc, re.MULTILINE):
-        doc = inspect.getdoc(target.__init__) or doc  # type: ignore[misc]
+    """Parameter -> text, from the ``Args`` (or ``Attributes``) of docstrings: its own before those of its bases."""
+    found: dict[str, str] = {}
+    for each in target.__mro__ if isinstance(target, type) else (target,):
+        for doc in filter(None, (vars(each).get("__doc__"), getattr(vars(each).get("__init__"), "__doc__", None))):
+            found = {**told(inspect.cleandoc(doc)), **found}
+    return found
+
+
+def told(doc: str) -> dict[str, str]:
+    """Name -> text, of one docstring."""
     found: dict[str, str] = {}
     for block in re.findall(r"^(?:Args|Attributes):\n((?:(?: +.*)?\n?)+)", doc, re.MULTILINE):
-        for name, text in re.findall(
-            r"^    (\w+)(?: \([^)]*\))?: ((?:.*\n?)(?:(?:     +.*|\s*)(?:\n|$))*)", block, re.MULTILINE
-        ):
+        for name, text in re.findall(r"^    (\w+)(?: \([^)]*\))?: (.*(?:\n(?:     +.*)?)*)", block, re.MULTILINE):
             found.setdefault(name, " ".join(text.split()))
     return found
 

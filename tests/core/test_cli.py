@@ -444,6 +444,8 @@ HEAVY = "'torch', 'torchvision', 'numpy', 'pydantic', 'rich'"
         (["diff", "a.toml", "a.toml"], f"{HEAVY}, 'detcore.components'"),
         (["predict", "--help"], f"{HEAVY}, 'pluggy', 'importlib_metadata'"),
         (["completion", "zsh"], HEAVY),
+        (["new", "--help"], f"{HEAVY}, 'pluggy', 'importlib_metadata', 'cookiecutter'"),
+        (["new", "loss", "odd-loss"], HEAVY),
         (["plugins"], HEAVY),
         (["plugins", "core"], HEAVY),
         (["check", "--no-build", "a.toml"], HEAVY),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 import tempfile
+import time
 import tomllib
 from pathlib import Path
 
@@ -12,7 +17,7 @@ import nox
 ROOT = Path(__file__).parent
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 PACKAGES = [ROOT / "core", *PLUGINS]
-TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "grimp", "hatchling", "setuptools"]
+TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "grimp", "griffe", "hatchling", "setuptools"]
 TWO_AT_ONCE = ["--numprocesses=2", "--dist=loadfile"]
 """Two processes with a thread each take little more than half as long as one with two threads."""
 DEFAULT = "not slow and not zoo"
@@ -62,6 +67,7 @@ def core(session: nox.Session) -> None:
 def templates(session: nox.Session) -> None:
     """Packages of every template: their style and types; of some, another one with every commit, their tests."""
     _install(session, PACKAGES, "pytest", "ruff", "mypy")
+    session.run("pytest", "tests/templates", "-k", "style")  # skipped where there is no ruff
     kinds = sorted(path.parent.name for path in ROOT.glob("templates/*/cookiecutter.json"))
     cache = Path(session.create_tmp()).resolve() / "mypy"
     with tempfile.TemporaryDirectory(prefix="detcore-") as name:  # in here, what git ignores would have no style
@@ -113,6 +119,30 @@ def plugin(session: nox.Session, plugin: str) -> None:
     session.run("pytest", "-m", DEFAULT, str(folder), *session.posargs)
 
 
+@nox.session(default=False, venv_backend="none")
+def changed(session: nox.Session) -> None:
+    """The session `plugin` of those that differ from main, and of a third of all, another one with every commit."""
+    third = PLUGINS[_commits(session) % 3 :: 3]
+    for name in sorted({*(path.name for path in third), *_touched(session)}):
+        session.notify(f"plugin({name})")
+
+
+@nox.session(default=False, venv_backend="none")
+def full(session: nox.Session) -> None:
+    """Every session, one after the other, whatever becomes of the others; docs/matrix.md says what did."""
+    names = dict.fromkeys(each.split("(")[0].split("-")[0] for each in _sessions(session))
+    rows = []
+    for name in (each for each in names if each not in ("full", "changed", "requirements")):
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, "-m", "nox", "--session", name], cwd=ROOT, check=False)
+        rows.append((name, "passed" if done.returncode == 0 else "failed", (time.monotonic() - began) / 60))
+    lines = [f"| `{name}` | {result} | {minutes:.1f} |" for name, result, minutes in rows]
+    head = f"# The matrix\n\nWhat `nox -s full` said the last time, on {os.cpu_count()} cores.\n\n| session | | minutes |\n|---|---|---:|"
+    (ROOT / "docs" / "matrix.md").write_text("\n".join([head, *lines, ""]), encoding="utf-8")
+    if failed := [name for name, result, _ in rows if result == "failed"]:
+        session.error(f"failed: {', '.join(failed)}")
+
+
 @nox.session(default=False, python=["3.11", "3.12", "3.13"])
 def pythons(session: nox.Session) -> None:
     """The tests of core on every Python that is supported."""
@@ -159,6 +189,20 @@ def _commits(session: nox.Session) -> int:
     """How many commits there are; 0 where nobody knows."""
     done = session.run("git", "rev-list", "--count", "HEAD", external=True, silent=True, success_codes=[0, 128])
     return int(done) if isinstance(done, str) and done.strip().isdigit() else 0
+
+
+def _touched(session: nox.Session) -> set[str]:
+    """Plugins with files that are not as on main; none where there is no main."""
+    wanted = ["git", "diff", "--name-only", "origin/main...HEAD", "--", "plugins"]
+    done = session.run(*wanted, external=True, silent=True, success_codes=[0, 128])
+    names = {line.split("/")[1] for line in str(done).splitlines() if line.startswith("plugins/")}
+    return names & {path.name for path in PLUGINS}
+
+
+def _sessions(session: nox.Session) -> list[str]:
+    """The names of all sessions."""
+    listed = session.run(sys.executable, "-m", "nox", "--list", "--json", external=True, silent=True)
+    return [each["session"] for each in json.loads(str(listed))]
 
 
 def _needed(plugin: Path) -> list[Path]:

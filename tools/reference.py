@@ -1,4 +1,4 @@
-"""Write docs/reference/: what a config may say, read from the components that are installed; and the list of decisions.
+"""Write docs/reference/: what a config may say, read from the components that are installed; packages and recipes.
 
     python tools/reference.py [FOLDER]
 
@@ -8,6 +8,7 @@ from its signature, their meaning from the ``Args`` of its docstring.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import sys
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import tomli
 from detcore import signature
-from detcore.catalog import Catalog, Component, Entry
+from detcore.catalog import Catalog, Component, Entry, Namespace, resolve
 from detcore.config.dump import spell
 from detcore.errors import ConfigError
 from detcore.plugins import discover
@@ -61,6 +63,11 @@ def write(folder: Path, catalog: Catalog) -> None:
         (folder / f"{page}.md").write_text(kinds_page(catalog, title, kinds), encoding="utf-8")
     (folder / "index.md").write_text(sections_page(catalog), encoding="utf-8")
     (folder / "decisions.md").write_text(decisions_page(ROOT / "docs" / "decisions"), encoding="utf-8")
+    (folder / "recipes.md").write_text(copied(ROOT / "configs" / "README.md"), encoding="utf-8")
+    (folder / "packages.md").write_text(packages_page(), encoding="utf-8")
+    (folder / "packages").mkdir(exist_ok=True)
+    for readme in ROOT.glob("plugins/*/README.md"):
+        (folder / "packages" / f"{readme.parent.name}.md").write_text(copied(readme), encoding="utf-8")
 
 
 def pages(catalog: Catalog) -> dict[str, tuple[str, Sequence[str]]]:
@@ -109,12 +116,24 @@ def kinds_page(catalog: Catalog, title: str, kinds: Iterable[str]) -> str:
         lines += ["", f"## {kind} {{ #{anchor(kind)} }}", ""]
         lines += [f"{sentence(entry.record.summary)}{supplies} Interface: `{entry.record.interface}`."]
         for space in catalog.namespaces.get(kind, ()):
-            of = f" that derives from `{space.record.base}`" if space.record.base else ""
-            lines += ["", f"Also any public name of `{space.record.module}`{of} ({space.distribution})."]
+            lines += ["", library(space)]
         for name in sorted(name for its_kind, name in catalog.components if its_kind == kind):
             for each in catalog.components[kind, name]:
                 lines += ["", *component(catalog, each)]
     return "\n".join(lines) + "\n"
+
+
+def library(entry: Entry[Namespace]) -> str:
+    """A library whose names are components: which they are, where it lists them."""
+    space = entry.record
+    text = f"Also any public name of `{space.module}`"
+    if not space.base:
+        return f"{text} ({entry.distribution})."
+    base = resolve(space.base, "", space.kind)
+    members = vars(importlib.import_module(space.module)).items()
+    names = sorted(name for name, it in members if isinstance(it, type) and issubclass(it, base) and it is not base)
+    listed = ", ".join(f"`{name}`" for name in names if not name.startswith("_"))
+    return f"{text} that derives from `{space.base}` ({entry.distribution}){listed and f': {listed}'}."
 
 
 def component(catalog: Catalog, entry: Entry[Component]) -> list[str]:
@@ -204,6 +223,24 @@ def decisions_page(folder: Path) -> str:
         title = re.search(r"^# (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
         lines.append(f"- [{title[1] if title else file.stem}](../decisions/{file.name})")
     return "\n".join(lines) + "\n"
+
+
+def packages_page() -> str:
+    """The packages of this repository, by what their pyproject.toml says of them."""
+    lines = ["# Packages", "", "The plugins of this repository; `core-run plugins` lists those that are installed.", ""]
+    lines += ["| package | what it is |", "|---|---|"]
+    for file in sorted(ROOT.glob("plugins/*/pyproject.toml")):
+        project = tomli.loads(file.read_text(encoding="utf-8"))["project"]
+        name = f"[{project['name']}](packages/{file.parent.name}.md)"
+        lines.append(f"| {name} | {cell(project.get('description', ''))} |")
+    return "\n".join(lines) + "\n"
+
+
+def copied(readme: Path) -> str:
+    """A README as a page: links to other plugins lead to their pages, those to other files are plain text."""
+    text = readme.read_text(encoding="utf-8")
+    text = re.sub(r"\]\(\.\./([\w-]+)/README\.md\)", r"](\1.md)", text)
+    return re.sub(r"\[([^\]]+)\]\((?!https?:|#|[\w-]+\.md)[^)]*\)", r"\1", text)
 
 
 def anchor(*names: str) -> str:

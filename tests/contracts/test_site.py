@@ -57,6 +57,20 @@ def test_every_page_is_in_the_navigation(pages: Mapping[str, str]) -> None:
     assert {f"reference/{page}.md" for page in pages} == set(re.findall(r'"(reference/.*?)"', text))
 
 
+def test_links_of_a_readme_lead_to_pages(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(
+        "[one](../coco/README.md) [two](src/code.py) [three](https://example.org) [four](#here) `a[0](1)`"
+    )
+    copied = reference.copied(tmp_path / "README.md")
+    assert copied.startswith("[one](coco.md) two [three](https://example.org) [four](#here)")
+
+
+def test_a_library_is_listed_by_the_names_that_are_components(pages: Mapping[str, str]) -> None:
+    (line,) = re.findall(r"^Also any public name of `torch.optim`.*$", pages["training"], re.MULTILINE)
+    assert "`AdamW`, " in line
+    assert "`Optimizer`" not in line
+
+
 def test_every_page_of_the_navigation_is_there() -> None:
     text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     tomli.loads(text)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.rglob("*.toml") if "_base_" not in path.parts)
+QUICKSTARTS = sorted(CONFIGS.parent.glob("plugins/*/src/*/configs/*.toml"))
 FRAGMENTS = sorted((CONFIGS / "_base_").rglob("*.toml"))
 DRAWN = [
     'classes=["circle", "rectangle", "triangle", "star"]', "val={_delete_=true}", "schedule=[]",
@@ -90,7 +91,7 @@ def totals(model: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=name)
 def test_a_fragment_is_part_of_a_recipe(fragment: Path) -> None:
     named = f"_base_/{fragment.relative_to(CONFIGS / '_base_').as_posix()}"
-    assert any(named in recipe.read_text(encoding="utf-8") for recipe in RECIPES)
+    assert any(named in recipe.read_text(encoding="utf-8") for recipe in [*RECIPES, *QUICKSTARTS])
 
 
 def test_the_page_lists_every_recipe() -> None:

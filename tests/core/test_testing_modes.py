@@ -20,7 +20,7 @@ from detcore.testing import (
     modules,
 )
 from detcore.testing.toys import TinyBackbone, TinyHead
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def refuses(expected: str, check: Callable[..., None], component: Any, **options: Any) -> None:
@@ -92,6 +92,17 @@ class LosesScale(Plain):
         return [each * self.scale for each in super().forward(images)]
 
 
+class ForgetsTraining(Plain):
+    """A copy of it does not drop out any more."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "copied": True}
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        training = self.training and "copied" not in self.__dict__
+        return [nn.functional.dropout(each, 0.5, training) for each in super().forward(images)]
+
+
 BACKBONES: list[tuple[type[Plain], str, dict[str, Any]]] = [
     (Neighbours, r"an image depends on the others of its batch in eval mode: \[0\] has other values\. What is found in .*", {}),
     (IntoFloat32, r"raises RuntimeError under bf16 autocast: Index put requires the source and destination dtypes match.*", {}),
@@ -100,7 +111,8 @@ BACKBONES: list[tuple[type[Plain], str, dict[str, Any]]] = [
     (Breaks, r"raises \w+ when torch\.compile captures it: .*", {"compiled": True}),
     (KnowsCompiler, r"compiled, it gives something else: \[0\] has other values\. Graphs hold no Python state\.", {"compiled": True}),
     (HoldsFunction, r"raises \w+ when it is pickled: .*", {}),
-    (LosesScale, r"one that was pickled gives something else: \[0\] has other values\. Copies and other processes .*", {}),
+    (ForgetsTraining, r"one that was pickled gives something else in training mode: \[0\] has other values\. .*", {}),
+    (LosesScale, r"one that was pickled gives something else in eval mode: \[0\] has other values\. Copies and other processes .*", {}),
 ]  # fmt: skip
 
 

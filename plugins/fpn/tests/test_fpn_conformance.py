@@ -14,7 +14,7 @@ from torch import nn
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        {"compiled": True},
         {"num_outs": 5, "extra": "max_pool"},
         {"num_outs": 6, "extra": "on_input", "relu_before_extra": True},
         {"num_outs": 5, "extra": "on_lateral", "start_level": 1, "norm": BN},

@@ -14,7 +14,7 @@ from detcore_resnet.resnet import ResNet
 @pytest.mark.parametrize(
     "options",
     [
-        {"depth": 18},
+        {"depth": 18, "compiled": True},
         {"depth": 50, "style": "caffe", "out_indices": (1, 2)},
         {"depth": 50, "frozen_stages": 1, "norm_eval": True},
         {"depth": 18, "norm": partial(GN, num_groups=2), "strides": (1, 2, 1, 1), "dilations": (1, 1, 2, 4)},

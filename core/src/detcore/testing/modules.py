@@ -94,17 +94,18 @@ def check_state(make: Maker, run: Callable[[Any], Any]) -> None:
 
 
 def check_pickled(module: nn.Module, run: Runs, inputs: Any) -> None:
-    """What was pickled gives the same in eval mode: copies and other processes are given it so."""
+    """What was pickled gives the same in both modes: copies and other processes are given it so."""
     name = type(module).__name__
     with during(name, "when it is pickled"):
-        twin = pickle.loads(pickle.dumps(module.eval()))
-    outputs = []
-    for each in (module, twin):
-        with seeded(2), torch.no_grad(), during(name, "once it was pickled"):
-            outputs.append(run(each, inputs))
-    if difference := different(*outputs):
-        found = f"one that was pickled gives something else: {difference}"
-        raise ConformanceError(name, found, "Copies and other processes are given all that it needs.")
+        twin = pickle.loads(pickle.dumps(module))
+    for training in (False, True):
+        outputs = []
+        for each in (module, twin):
+            with seeded(2), torch.no_grad(), during(name, f"once it was pickled, in {_mode(training)} mode"):
+                outputs.append(run(each.train(training), inputs))
+        if difference := different(*outputs):
+            found = f"one that was pickled gives something else in {_mode(training)} mode: {difference}"
+            raise ConformanceError(name, found, "Copies and other processes are given all that it needs.")
 
 
 def _mode(training: bool) -> str:

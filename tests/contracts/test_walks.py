@@ -119,6 +119,14 @@ def test_every_class_of_errors_is_in_the_index_of_errors() -> None:
     assert kinds == set(re.findall(r"`(\w*Error|Interrupted|Problems)`", page))
 
 
+def test_no_page_has_code_that_nobody_runs() -> None:
+    tests = "".join(path.read_text(encoding="utf-8") for path in DOCS.parent.glob("tests/**/test_*.py"))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    coded = {page for page in pages if any(block.language not in {"text", *SHOWN} for block in blocks(DOCS / page))}
+    coded -= {page for page in coded if page.startswith("reference/")}  # copies of READMEs, which are not kept
+    assert {page for page in coded - {*PAGES} if f'"{page}"' not in tests} == set()
+
+
 def test_every_walk_trains() -> None:
     assert len(WALKS) >= 5
     for page in WALKS:

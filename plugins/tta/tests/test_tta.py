@@ -12,7 +12,7 @@ import torch
 from detcore.errors import ConfigError
 from detcore.interfaces import Detector
 from detcore.structures import Batch, Detections, Losses, Targets
-from detcore_tta.merge import NMSMerger
+from detcore_tta.merge import WeightedBoxFusion
 from detcore_tta.tta import TTA
 from detcore_tta.views import flip_found, flipped, stretch
 from torch import Tensor, nn
@@ -101,7 +101,7 @@ def test_the_view_of_the_image_as_it_is_changes_no_bit_and_merges_nothing() -> N
     same(TTA(detector=Overlapping(), flips=["none"], most=5)(batch(), mode="detections"), expected, exactly=True)
 
 
-@pytest.mark.parametrize("merger", [None, NMSMerger()])
+@pytest.mark.parametrize("merger", [None, WeightedBoxFusion()])
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("masks", [True, False])
 def test_flips_of_a_symmetrical_detector_find_the_same(merger: Any, together: bool, masks: bool) -> None:
@@ -116,7 +116,7 @@ def test_flips_of_a_symmetrical_detector_find_the_same(merger: Any, together: bo
 @pytest.mark.parametrize("flip", ["horizontal", "vertical"])
 def test_a_mirrored_image_gives_mirrored_detections(flip: Any) -> None:
     """Of a detector whose boxes begin a pixel too far right, as its views are the same."""
-    wrapped = TTA(detector=Blobs(masks=True, bias=1.0), flips=["none", flip])
+    wrapped = TTA(detector=Blobs(masks=True, bias=1.0), flips=["none", flip], merger=WeightedBoxFusion())
     there = wrapped.detections(flipped(batch(), flip))
     found = wrapped.detections(batch())
     same([flip_found(each, size, flip) for each, size in zip(there, batch().sizes, strict=True)], found)
@@ -167,7 +167,7 @@ def test_what_few_views_find_scores_less() -> None:
             found = super().find(image, size)
             return found.each(lambda rows: rows[found.boxes[:, 0] < size[1] / 4])
 
-    found = TTA(detector=OnTheLeft(masks=True)).detections(batch())[0]
+    found = TTA(detector=OnTheLeft(masks=True), merger=WeightedBoxFusion()).detections(batch())[0]
     assert found.boxes.tolist() == [[3, 2, 15, 10], [18, 12, 30, 20]]
     assert found.scores.tolist() == pytest.approx([0.45, 0.35])
     assert found.masks is not None

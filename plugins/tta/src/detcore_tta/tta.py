@@ -12,7 +12,7 @@ from detcore.structures import Batch, Detections, Losses
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
-from detcore_tta.merge import Merger, WeightedBoxFusion
+from detcore_tta.merge import Merger, NMSMerger
 from detcore_tta.views import Flip, PadValue, flipped, joined, scaled, taken_back
 
 INNER = "detector."
@@ -29,7 +29,7 @@ class TTA(Detector):
         detector: What looks at the views.
         scales: Factors of the size that images have without; of the same pixels, so that larger ones add no detail.
         flips: ``none`` is the image as it is; ``both`` is turned by half a turn.
-        merger: Makes one list of what the views found; by default :class:`WeightedBoxFusion`.
+        merger: Makes one list of what the views found; by default :class:`NMSMerger`.
         most: Detections of an image that are kept at most, the best ones.
         together: Whether the flips of a scale are one batch, or batches one after the other, which takes less memory.
         divisor: As ``[preprocess]`` has it: height and width of scaled batches are multiples of it.
@@ -59,7 +59,7 @@ class TTA(Detector):
         self.detector = detector
         self.scales = scales
         self.flips = flips
-        self.merger = merger or WeightedBoxFusion()
+        self.merger = merger or NMSMerger()
         self.most = most
         self.together = together
         self.divisor = divisor

@@ -103,7 +103,9 @@ def install(package: Path) -> None:
     project = tomli.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     info = Path(f"{project['name'].replace('-', '_')}-{project['version']}.dist-info")
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    needs = "".join(f"Requires-Dist: {each}\n" for each in project["dependencies"])
+    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(head + needs)
     points = [f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
               for group, entries in project["entry-points"].items()]  # fmt: skip
     (info / "entry_points.txt").write_text("\n".join(points))

@@ -137,7 +137,8 @@ def full(session: nox.Session) -> None:
         done = subprocess.run([sys.executable, "-m", "nox", "--session", name], cwd=ROOT, check=False)
         rows.append((name, "passed" if done.returncode == 0 else "failed", (time.monotonic() - began) / 60))
     lines = [f"| `{name}` | {result} | {minutes:.1f} |" for name, result, minutes in rows]
-    head = f"# The matrix\n\nWhat `nox -s full` said the last time, on {os.cpu_count()} cores.\n\n| session | | minutes |\n|---|---|---:|"
+    head = f"# The matrix\n\nWhat `nox -s full` said the last time, on {os.cpu_count()} cores.\n"
+    head += "\n| session | | minutes |\n|---|---|---:|"
     (ROOT / "docs" / "matrix.md").write_text("\n".join([head, *lines, ""]), encoding="utf-8")
     if failed := [name for name, result, _ in rows if result == "failed"]:
         session.error(f"failed: {', '.join(failed)}")

@@ -129,7 +129,7 @@ def code_lines(path: Path) -> int:
     )
 
 
-LINES = 7205
+LINES = 7210
 """docs/decisions/0005 says why it is more than 3,500. It may fall; what would raise it has to say why there."""
 
 

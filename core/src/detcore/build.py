@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,7 @@ import attrs
 from torch import nn
 
 from detcore import signature, weights
-from detcore.catalog import Catalog, Namespace
+from detcore.catalog import Catalog, Component, Namespace
 from detcore.config import Config, Table, plain
 from detcore.errors import ComponentError, ConfigError, UserError, did_you_mean, one_line, raise_all
 from detcore.interfaces import Container, Flow
@@ -25,6 +26,8 @@ from detcore.signature import Child, Mismatch, Parameter, Signature, hint_name, 
 _SEVERAL_LEVELS = ("channels", "strides")
 _RESERVED = ("type", "weights")
 _ALWAYS_READ = ("vars", "plugins")
+
+log = logging.getLogger("detcore.build")
 
 
 @attrs.frozen(eq=False)
@@ -98,6 +101,8 @@ class _Planner:
         except UserError as error:
             self.errors.append(error if error.where else type(error)(where, f"{kind} {name}: {error.found}", error.fix))
             return None
+        if isinstance(target.entry.record, Component) and target.entry.record.instead:
+            log.warning('%s: %s goes away: write "%s"', where, target, target.entry.record.instead)
         self.plugins[target.entry.distribution] = target.entry.version
         return self._node(table, target.obj, str(target), read, child)
 

@@ -45,12 +45,14 @@ class Component:
         name: How ``type = "..."`` calls it; holds no slash.
         target: Where its code is: ``"package.module:Name"``.
         summary: One line for listings.
+        instead: The name that has taken its place; a config that uses the old one is told so, for a release.
     """
 
     kind: str
     name: str
     target: str
     summary: str = ""
+    instead: str = ""
 
 
 @frozen

@@ -6,12 +6,14 @@ stride changes: the map of a stride is the last one before the next change.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
 import torch
 import torchvision
+from detcore.data import seeded
 from detcore.errors import ConfigError
 from detcore.interfaces import Backbone, Features
 from torch import Tensor, nn
@@ -66,6 +68,7 @@ class TorchvisionBackbone(Backbone):
         super().__init__()
         self.frozen = frozen
         self.norm_eval = norm_eval
+        self._made_of = {"out_indices": out_indices, "frozen": frozen, "norm_eval": norm_eval, "options": options}
         model = self._create(pretrained, dict(options or {}))
         self.levels = self._choose(self._find(model, (options or {}).get("input_size")), out_indices)
         self.out_channels = tuple(level.channels for level in self.levels)
@@ -98,6 +101,16 @@ class TorchvisionBackbone(Backbone):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def __reduce__(self) -> Any:
+        """Pickled as what it is made of: pickle goes from node to node of a graph, too deep where it is a long one."""
+        trained = [each.requires_grad for each in self.parameters()]
+        return _made_again, (type(self), self._made_of, self.state_dict(), trained, self.training)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TorchvisionBackbone:
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def _create(self, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
         if "weights" in options:
@@ -135,6 +148,21 @@ class TorchvisionBackbone(Backbone):
             fix = f"Give rising numbers from 0 to {count - 1}, for the strides {strides}."
             raise ConfigError("out_indices", f"{list(out_indices)}", fix)
         return [levels[index] for index in indices]
+
+
+def _made_again(
+    kind: type[TorchvisionBackbone],
+    made_of: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    trained: Sequence[bool],
+    training: bool,
+) -> TorchvisionBackbone:
+    with seeded(0):  # what it draws is thrown away
+        model = kind(**made_of)
+    model.load_state_dict(state, assign=True)
+    for parameter, trains in zip(model.parameters(), trained, strict=True):
+        parameter.requires_grad_(trains)
+    return model.train(training)
 
 
 def find_levels(model: nn.Module, size: tuple[int, int]) -> Sequence[Level]:

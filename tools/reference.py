@@ -62,7 +62,8 @@ def write(folder: Path, catalog: Catalog) -> None:
     for page, (title, kinds) in pages(catalog).items():
         (folder / f"{page}.md").write_text(kinds_page(catalog, title, kinds), encoding="utf-8")
     (folder / "index.md").write_text(sections_page(catalog), encoding="utf-8")
-    (folder / "decisions.md").write_text(decisions_page(ROOT / "docs" / "decisions"), encoding="utf-8")
+    navigation = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+    (folder / "decisions.md").write_text(decisions_page(ROOT / "docs", navigation), encoding="utf-8")
     (folder / "recipes.md").write_text(copied(ROOT / "configs" / "README.md"), encoding="utf-8")
     (folder / "packages.md").write_text(packages_page(), encoding="utf-8")
     (folder / "packages").mkdir(exist_ok=True)
@@ -216,13 +217,27 @@ def told(doc: str) -> dict[str, str]:
     return found
 
 
-def decisions_page(folder: Path) -> str:
-    """The decisions, by the titles of their files."""
-    lines = ["# Decisions", "", "Why something is not as a reader would expect.", ""]
-    for file in sorted(folder.glob("*.md")):
-        title = re.search(r"^# (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-        lines.append(f"- [{title[1] if title else file.stem}](../decisions/{file.name})")
-    return "\n".join(lines) + "\n"
+def decisions_page(docs: Path, navigation: str) -> str:
+    """The decisions, and pages that are not in the navigation, by their titles."""
+    lines = [
+        "# Decisions",
+        "",
+        "Why something is not as a reader would expect.",
+        "",
+        *links(docs.glob("decisions/*.md")),
+    ]
+    others = links(path for path in docs.glob("*.md") if f'"{path.name}"' not in navigation)
+    return "\n".join([*lines, *(["", "## Other pages", "", *others] if others else [])]) + "\n"
+
+
+def links(files: Iterable[Path]) -> list[str]:
+    """A list of pages by their titles."""
+    titles = {file: re.search(r"^# (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE) for file in sorted(files)}
+    docs = ROOT / "docs"
+    return [
+        f"- [{title[1] if title else file.stem}](../{file.relative_to(docs).as_posix()})"
+        for file, title in titles.items()
+    ]
 
 
 def packages_page() -> str:

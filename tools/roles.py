@@ -1,4 +1,4 @@
-"""What the pages of Python code need: roles of docstrings (``:class:`Batch```) as plain code. Loaded by griffe."""
+"""Loaded by griffe: what docstrings have of reStructuredText, as Markdown (``:class:`Batch```, double colons)."""
 
 from __future__ import annotations
 
@@ -16,4 +16,5 @@ class Roles(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called for every module, class, function and attribute that was read."""
         if obj.docstring is not None:
-            obj.docstring.value = ROLE.sub(r"`\1`", obj.docstring.value).replace("``", "`")
+            text = ROLE.sub(r"`\1`", obj.docstring.value).replace("``", "`")
+            obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)

@@ -6,7 +6,8 @@ import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 
@@ -55,6 +56,26 @@ def test_links_between_pages_lead_to_their_headings(pages: Mapping[str, str]) ->
 def test_every_page_is_in_the_navigation(pages: Mapping[str, str]) -> None:
     text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     assert {f"reference/{page}.md" for page in pages} == set(re.findall(r'"(reference/.*?)"', text))
+
+
+def test_every_public_module_has_a_place_on_the_pages_of_code() -> None:
+    shown = set(
+        re.findall(r"^::: (\S+)$", "".join(path.read_text() for path in ROOT.glob("docs/api/*.md")), re.MULTILINE)
+    )
+    public = re.findall(r"^detcore(?:\.[a-z_]+)+", (ROOT / "docs" / "public.txt").read_text(), re.MULTILINE)
+    modules = {name for each in public for name in accumulated(each) if is_module(name)}
+    assert modules - shown - {"detcore.heads", "detcore.callbacks"} == set()
+
+
+def accumulated(name: str) -> Iterator[str]:
+    """``detcore.a.b`` -> ``detcore.a``, ``detcore.a.b``."""
+    first, *rest = name.split(".")
+    yield from accumulate(rest, "{}.{}".format, initial=first)
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath("core", "src", *name.split("."))
+    return name != "detcore" and (path.with_suffix(".py").is_file() or path.is_dir())
 
 
 def test_links_of_a_readme_lead_to_pages(tmp_path: Path) -> None:

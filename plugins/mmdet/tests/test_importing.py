@@ -126,9 +126,9 @@ def test_views_of_other_colours_have_no_counterpart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "found"),
     [
-        ("{", "parts.json: cannot be read: JSONDecodeError"),
-        ("[]", "parts.json: has no table `model`. Name a config of a detector"),
-        ({"train_cfg": {}}, "parts.json: has no table `model`"),
+        ("{", "parts.json:1: not JSON: Expecting property name"),
+        ("[]", "parts.json:1: a config is a table, found a list"),
+        ({"train_cfg": {}}, "parts.json: has no table `model`. Name a config of a detector, not a fragment of one."),
     ],
 )
 def test_mistakes_are_one_line(config: Any, found: str, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_fragment_is_taken_where_it_saves_something() -> None:
     text = written(table, {}, [])
     assert "faster_rcnn" not in text
     assert len(text) < len(render(table, {}, []))
-    assert folded(text) == {"data_root": "data/parts", **table}
+    assert folded(text) == table
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints
@@ -250,3 +250,45 @@ def test_a_checkpoint_of_another_config_is_refused_and_nothing_is_left_of_it(sou
     code, said = core_run("import-mmdet", other, tmp_path / "none.pth", "-o", tmp_path / "none")
     assert (code, len(said.splitlines())) == (2, 1)
     assert not (tmp_path / "none").exists()
+
+
+def test_what_a_fragment_brings_and_nobody_wants_is_deleted(tmp_path: Path) -> None:
+    voc = {
+        "type": "VOCDataset",
+        "data_root": "data/VOCdevkit/",
+        "data_prefix": {"sub_data_root": "VOC2007/"},
+        "ann_file": "VOC2007/ImageSets/Main/trainval.txt",
+        "pipeline": [{"type": "Resize", "scale": [1000, 600], "keep_ratio": True}],
+    }
+    model = new()["model"]
+    heads = {**model["bbox_head"], "num_classes": 20}
+    splits = {"train_dataloader__dataset": voc, "val_dataloader__dataset": {**voc, "test_mode": True}}
+    config = new(**splits, model__bbox_head=heads, val_evaluator={"type": "VOCMetric", "eval_mode": "11points"})
+    code, said = run(tmp_path, config)
+    assert code == 0, said
+    text = (tmp_path / "out" / "parts.toml").read_text()
+    assert "detcore::_base_/datasets/voc07.toml" in text  # whose data_root is the one of these data
+    assert "data_root" not in text
+    other = {**voc, "data_root": "elsewhere/"}
+    splits = {"train_dataloader__dataset": other, "val_dataloader__dataset": {**other, "test_mode": True}}
+    config = new(**splits, model__bbox_head=heads, val_evaluator={"type": "VOCMetric", "eval_mode": "11points"})
+    assert run(tmp_path, config, "--force")[0] == 0
+    text = (tmp_path / "out" / "parts.toml").read_text()
+    assert "detcore::_base_/datasets/voc07.toml" in text
+    assert "data_root = {_delete_ = true}" in text
+
+
+def test_a_rule_for_no_parameter_is_left_out(tmp_path: Path) -> None:
+    keys = {"custom_keys": {"query_embed": {"lr_mult": 0.1}, "backbone": {"lr_mult": 0.5}}}
+    code, said = run(tmp_path, new(optim_wrapper__paramwise_cfg=keys))
+    assert code == 0, said
+    assert "optim_wrapper.paramwise_cfg (query_embed)" in said
+    assert "it is for no parameter" in said
+    table: Any = plain(load(str(tmp_path / "out" / "parts.toml"))[0].table)
+    assert [*table["params"]] == ["backbone"]
+
+
+def test_a_detector_without_parts_that_are_known_is_not_written(tmp_path: Path) -> None:
+    code, said = run(tmp_path, new(model={"type": "Detectron2Wrapper", "detector": {"meta": "RetinaNet"}}))
+    assert code == 2
+    assert "parts without a counterpart: model (Detectron2Wrapper)" in said

@@ -7,17 +7,17 @@ from typing import Any
 from detcore.foreign import Foreign, Part
 
 
-def repeat(table: Foreign) -> Part:
+def repeat(table: Foreign) -> Part | None:
     """RepeatDataset."""
-    return table.into("RepeatDataset", dataset=table.part("dataset"), **table.keep(times="times"))
+    inner, times = table.part("dataset"), table.keep(times="times")
+    return None if inner is None else table.into("RepeatDataset", dataset=inner, **times)
 
 
-def balanced(table: Foreign) -> Part:
+def balanced(table: Foreign) -> Part | None:
     """ClassBalancedDataset."""
     table.only(filter_empty_gt=True)
-    return table.into(
-        "ClassBalancedDataset", dataset=table.part("dataset"), **table.keep(oversample_thr="oversample_thr")
-    )
+    inner, threshold = table.part("dataset"), table.keep(oversample_thr="oversample_thr")
+    return None if inner is None else table.into("ClassBalancedDataset", dataset=inner, **threshold)
 
 
 def concat(table: Foreign) -> Any:

@@ -8,7 +8,7 @@ from detcore_records.mmdet import shared
 
 
 def dataset(table: Foreign) -> Part:
-    """LVISV1Dataset; its 1203 classes are those of the file."""
+    """LVISV1Dataset and LVISV05Dataset; their classes are those of the file."""
     return table.into("LVISDataset", **shared(table).table, invalid="skip", segmentation=segmentation(table))
 
 
@@ -29,4 +29,4 @@ def metric(table: Foreign) -> Part:
     )
 
 
-TRANSLATIONS = {"LVISV1Dataset": dataset, "LVISDataset": dataset, "LVISMetric": metric}
+TRANSLATIONS = {"LVISV1Dataset": dataset, "LVISV05Dataset": dataset, "LVISDataset": dataset, "LVISMetric": metric}

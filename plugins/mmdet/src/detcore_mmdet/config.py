@@ -84,7 +84,10 @@ class Imported:
     @property
     def lacks(self) -> list[Remark]:
         """Parts of the detector that nobody translates: without them it cannot be built."""
-        return [each for each in self.lost if each.path.split(".")[0] == "model" and _is_part(each)]
+        found = [each for each in self.lost if each.path.split(".")[0] == "model" and _is_part(each)]
+        if not found and not ("backbone" in self.part.table and {"head", "roi_head"} & self.part.table.keys()):
+            return [Remark("model", self.source.get("type"), "it has no backbone and head")]
+        return found
 
     @property
     def whole(self) -> bool:
@@ -94,6 +97,8 @@ class Imported:
 
 def _is_part(remark: Remark) -> bool:
     """Whether a key of the model is a module, rather than a number of one."""
+    if remark.path.startswith("model.data_preprocessor"):
+        return False
     if remark.why.startswith(("no installed plugin", "cannot be read")):
         return True
     own = remark.path.count(".") == 1 and remark.path != "model.init_cfg"

@@ -17,6 +17,7 @@ from detcore.foreign import Remark
 
 from detcore_mmdet.checkpoint import Checkpoint, import_checkpoint, read_checkpoint
 from detcore_mmdet.config import Imported, import_config
+from detcore_mmdet.reading import read_config
 from detcore_mmdet.writing import render, written
 
 SECTIONS = {
@@ -135,20 +136,12 @@ def with_views(target: Path, found: Imported) -> list[str]:
 
 
 def read(source: Path, roots: Sequence[Path] = ()) -> Mapping[str, Any]:
-    """A config of MMDetection, resolved. A ``.json`` file is one already.
+    """A config of MMDetection, resolved: what it inherits is in it.
 
     Raises:
         ConfigError: It cannot be read.
     """
-    if source.suffix == ".json":
-        try:
-            values = json.loads(source.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(str(source), f"cannot be read: {one_line(error)}") from error
-    else:
-        from detcore_mmdet.reading import read_config  # noqa: PLC0415 (a reader of Python, which JSON needs not)
-
-        values = read_config(source, roots=roots)
+    values = read_config(source, roots=roots)
     if not isinstance(values, Mapping) or not isinstance(values.get("model"), Mapping):
         raise ConfigError(str(source), "has no table `model`", "Name a config of a detector, not a fragment of one.")
     return values

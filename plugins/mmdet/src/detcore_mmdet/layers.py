@@ -64,6 +64,7 @@ TRANSLATIONS = {
     "BN": batch_norm("BN"),
     "BN2d": batch_norm("BN"),
     "SyncBN": batch_norm("SyncBN"),
+    "MMSyncBN": batch_norm("SyncBN"),
     "GN": group_norm,
     "LN": layer_norm,
     **{theirs: activation(ours) for theirs, ours in ACTIVATIONS.items()},

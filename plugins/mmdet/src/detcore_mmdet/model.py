@@ -93,6 +93,8 @@ def detector(model: Foreign) -> Part:
         part = own(model)
         if isinstance(part, Part):
             return part
+    if model.get("init_cfg"):
+        model.note("init_cfg", "core-run import-mmdet CONFIG CHECKPOINT makes one of ours of it: then set init_from")
     shared = {"backbone": backbone(model), "neck": neck(model)}
     train, test = model.table("train_cfg"), model.table("test_cfg")
     if "roi_head" not in model:

@@ -53,16 +53,20 @@ def written(table: Mapping[str, Any], notes: Mapping[str, Sequence[str]], header
     where = ""
     for groups in (GROUPS, GROUPS[1:], ()):  # what a fragment writes as a reference cannot be merged with
         bases, differences = on_fragments(root, target, groups)
-        text = render({"_base_": bases, **root, **differences} if bases else {**root, **differences}, notes, header)
-        try:
-            found = folded(text)
-        except UserError as error:
-            where = str(error)
-            continue
-        found.pop("data_root", None)
-        if same(found, table):
-            return text
-        where = next(_unequal(found, table, ()), "")
+        lines = {"_base_": bases, **root, **differences} if bases else {**root, **differences}
+        for more in (
+            {},
+            {"data_root": dict(DELETE)},
+        ):  # a fragment's, if nothing of the fragment's is left that reads it
+            text = render({**lines, **more}, notes, header)
+            try:
+                found = folded(text)
+            except UserError as error:
+                where = str(error)
+                break
+            if same(found, table):
+                return text
+            where = next(_unequal(found, table, ()), "")
     raise ConfigError("import-mmdet", f"what was to be written reads as something else: {where}")
 
 
@@ -146,8 +150,7 @@ def _fragments(group: str) -> list[str]:
 def _inherited(bases: tuple[str, ...], root: str) -> dict[str, Any]:
     """What fragments fold to; ``root`` is where data are, if anywhere."""
     found = folded(render({"_base_": [*bases], **({"data_root": root} if root else {})}, {}, ()))
-    found.pop("data_root", None)
-    return found
+    return {key: value for key, value in found.items() if key != "data_root"}
 
 
 def _resolved(value: Any, root: Mapping[str, str]) -> Any:
@@ -159,12 +162,13 @@ def _resolved(value: Any, root: Mapping[str, str]) -> Any:
 
 
 def folded(text: str) -> dict[str, Any]:
-    """What TOML says, its bases and references included."""
+    """What TOML says, its bases and references included; a folder of data that references read is not said."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.toml")
         path.write_text(text, "utf-8")
-        table = load_config(str(path)).table.plain()
-    return {key: value for key, value in table.items() if key != "vars"}
+        config = load_config(str(path))
+    meant = config.table.keys() - {"vars"} - ({"data_root"} if ("data_root",) in config.read else set())
+    return {key: value for key, value in config.table.plain().items() if key in meant}
 
 
 def difference(old: Any, new: Any) -> Any:
@@ -186,7 +190,7 @@ def _over(old: Any, new: Any) -> Any:
     if isinstance(new, dict) and isinstance(old, dict):
         merged, replaced = difference(old, new), {**DELETE, **new}
         other = old.get("type") != new.get("type")
-        return replaced if not new or other or _size(replaced) < _size(merged) else merged
+        return replaced if not new or other or 2 * _size(replaced) < _size(merged) else merged
     if isinstance(new, dict):
         return {**DELETE, **new}
     if isinstance(old, dict):

@@ -184,6 +184,13 @@ def random_sizes(table: Foreign) -> dict[str, Any]:
     return {"callbacks": {"sizes": {"type": "BatchSyncRandomResize", **keys}}}
 
 
+def fixed_size(table: Foreign) -> None:
+    """BatchFixedSizePad: padding that nothing is read from."""
+    for key in ("size", "img_pad_value", "pad_mask", "mask_pad_value", "pad_seg", "seg_pad_value"):
+        table.get(key)
+    table.note("size", "batches of training are padded to their largest image; [preprocess].size pads all to one")
+
+
 def _limits(scale: list[int]) -> list[int]:
     """What the shorter and the longer side may have."""
     return sorted(int(side) for side in scale)
@@ -238,4 +245,5 @@ TRANSLATIONS = {
     "CopyPaste": copy_paste,
     "FilterAnnotations": filtered,
     "BatchSyncRandomResize": random_sizes,
+    "BatchFixedSizePad": fixed_size,
 }

@@ -5,12 +5,13 @@ and with outlines; beside it the same images are only decoded. The ratio of both
 decoder. YOLOX's mosaics and mixed images at 640 pixels are quoted: five images are decoded for each. Exits with 1 if a
 target is missed::
 
-    python benchmarks/data.py --data data/coco128 --rounds 5
+    python benchmarks/data.py --data coco128 --rounds 5
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -27,6 +28,8 @@ from detcore_transforms.colors import YOLOXHSVRandomAug
 from detcore_transforms.mosaic import MixUp, Mosaic
 from torchvision.transforms import v2
 
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("DETCORE_TEST_DATA", ROOT.parent / "shared" / "data")) / "coco128"
 TARGETS = {"boxes at 1333 x 800": 0.55, "outlines at 1333 x 800": 0.5}
 """The least rate of each, as a share of that of decoding alone."""
 
@@ -90,7 +93,7 @@ def rates(times: Mapping[str, Sequence[float]], images: int) -> dict[str, float]
 def main() -> int:
     """Print the table; 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="a folder like COCO128")
+    parser.add_argument("--data", type=Path, default=DATA, help="a folder like COCO128")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

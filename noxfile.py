@@ -103,6 +103,26 @@ def debug_recipes(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def configs(session: nox.Session) -> None:
+    """Of the slow tests those of the plugins' quickstarts: each trains two steps and is scored."""
+    _install(session, PACKAGES, *TEST_TOOLS)
+    words = ["-m", "slow", "tests/contracts/test_quickstarts.py", "--numprocesses=2", *session.posargs]
+    session.run("pytest", *words, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False, reuse_venv=False, venv_backend="uv")
+def wheels(session: nox.Session) -> None:
+    """Sdists, and wheels made of them, hold what the tree holds; of wheels alone a quickstart trains two steps."""
+    folder = Path(session.create_tmp()).resolve()
+    builder = ["uv", "run", "--no-project", "--with", "hatchling", "python", str(ROOT / "tools" / "wheels.py")]
+    session.run(*builder, str(folder / "dist"), external=True)
+    session.install("--constraint", str(folder / "dist" / "ours.txt"), "detcore-fcos[recipe]")
+    few = ["train.dataset.length=4", "val.dataset.length=2", "train.batch_size=2", "train.epochs=1"]
+    with session.chdir(folder):  # nothing of the tree is near
+        session.run("core-run", "detcore-fcos::quickstart.toml", *(word for each in few for word in ("--set", each)))
+
+
+@nox.session(default=False)
 def zoo(session: nox.Session) -> None:
     """MMDetection's own configs, read as data: its wheel is installed, but nothing of what it needs to be imported."""
     _install(session, PACKAGES, "pytest", "hypothesis")

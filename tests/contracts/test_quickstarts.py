@@ -198,7 +198,10 @@ def test_a_plugins_wheel_built_from_its_sdist_holds_the_package_and_its_recipe(n
         archive.extractall(tmp_path, filter="data")
     subprocess.run([*build, "wheel"], cwd=next(tmp_path.glob("detcore_*/")), check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        built = {each: wheel.read(each) for each in wheel.namelist() if ".dist-info/" not in each}
+        files = {each: wheel.read(each) for each in wheel.namelist()}
+    built = {each: content for each, content in files.items() if ".dist-info/" not in each}
+    licence = (ROOT / "LICENSE").read_bytes()
+    assert [content for each, content in files.items() if each.endswith("licenses/LICENSE")] == [licence]
     source = plugin / "src"
     tree = {
         file.relative_to(source).as_posix(): file.read_bytes()
@@ -207,6 +210,11 @@ def test_a_plugins_wheel_built_from_its_sdist_holds_the_package_and_its_recipe(n
     }
     assert built == tree
     assert f"detcore_{name.replace('-', '_')}/configs/quickstart.toml" in built
+
+
+def test_every_package_has_the_licence() -> None:
+    licence = (ROOT / "LICENSE").read_bytes()
+    assert [folder.name for folder in [extras.CORE, *PLUGINS] if (folder / "LICENSE").read_bytes() != licence] == []
 
 
 # ------------------------------------------------------------------------------------------------------- what is trained
@@ -231,7 +239,9 @@ def few_shapes(source: str) -> list[str]:
 def write_data(folder: Path) -> None:
     """Four images with all that the recipes for data in files want: CSV, YOLO's text, LVIS's JSON, and three names."""
     shapes = ShapesDataset(length=4, size=(96, 96), classes=NAMES, empty=0.0, smallest=16)
-    rows, boxes, images = [], [], []
+    rows: list[str] = []
+    boxes: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
     for split in ("train", "val"):
         for kind in ("images", "labels", "coco"):
             (folder / kind / f"{split}2017").mkdir(parents=True)
@@ -250,7 +260,7 @@ def write_data(folder: Path) -> None:
             boxes.append({**its, "bbox": [left, top, *size], "area": size[0] * size[1]})
         (folder / "labels" / "train2017" / f"{index}.txt").write_text("\n".join(lines))
         url = f"http://images.cocodataset.org/{file}"
-        said = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+        said: dict[str, Any] = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
         images.append({"id": index, "width": 96, "height": 96, "coco_url": url, **said})
     categories = [
         {"id": number, "name": name, "frequency": "f", "image_count": 9, "instance_count": 9, "synset": f"{name}.n.01"}

@@ -200,6 +200,8 @@ class Reader:
         sections["train"] |= hooks["train"]
         if train:
             self.batches(sections["train"])
+        if train and val:
+            self.agree(train.preprocess, val.preprocess)
         rules = optimizers.plain_rules(optimizers.rules(optimizer.paramwise, self.part))
         table = {
             "classes": self.classes(train, val, model.num_classes),
@@ -258,6 +260,14 @@ class Reader:
         else:
             how = "the images of one process: times the number of processes that there were"
             root.table("train_dataloader").note("batch_size", how)
+
+    def agree(self, train: Mapping[str, Any], val: Mapping[str, Any]) -> None:
+        """Images are normalised and padded in one way here, in training and validation."""
+        loader = self.root.table("train_dataloader")
+        if "mean" in val and any(train.get(key) != val.get(key) for key in ("mean", "std", "color")):
+            loader.lose("dataset", "images are normalised as those of validation")
+        if "size" in train and "size" not in val:
+            loader.note("dataset", "batches of training are padded to their largest image, not to a fixed size")
 
     def classes(self, train: Split | None, val: Split | None, number: int | None) -> list[str] | None:
         """Their names, where data and heads agree on their number."""

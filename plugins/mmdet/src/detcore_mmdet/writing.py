@@ -49,7 +49,8 @@ def written(table: Mapping[str, Any], notes: Mapping[str, Sequence[str]], header
     Raises:
         ConfigError: What the text folds to is another table: a fault of this module.
     """
-    root, target = with_root(table)
+    meant = {key: _none(value) for key, value in table.items()}
+    root, target = with_root(meant)
     where = ""
     for groups in (GROUPS, GROUPS[1:], ()):  # what a fragment writes as a reference cannot be merged with
         bases, differences = on_fragments(root, target, groups)
@@ -64,10 +65,17 @@ def written(table: Mapping[str, Any], notes: Mapping[str, Sequence[str]], header
             except UserError as error:
                 where = str(error)
                 break
-            if same(found, table):
+            if same(found, meant):
                 return text
-            where = next(_unequal(found, table, ()), "")
-    raise ConfigError("import-mmdet", f"what was to be written reads as something else: {where}")
+            where = next(_unequal(found, meant, ()), "")
+    raise ConfigError("import-mmdet", f"what was to be written reads as something else: {' '.join(where.split())}")
+
+
+def _none(value: Any) -> Any:
+    """A value of a translation, with None where that says so in the words of a file."""
+    if isinstance(value, Mapping):
+        return None if value == NOTHING else {key: _none(each) for key, each in value.items()}
+    return [_none(each) for each in value] if isinstance(value, list) else value
 
 
 def with_root(table: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:

@@ -12,7 +12,7 @@ from detcore.plugins import discover
 from detcore_mmdet.config import import_config
 from detcore_mmdet.importing import markdown, notes, report
 from detcore_mmdet.writing import written
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mmdet_configs import new, old
 
@@ -43,6 +43,7 @@ PLACES = [(config, path) for config in (new(), old()) for path in paths(config)]
 
 
 @settings(max_examples=150, deadline=None)
+@example((new(), ("model", "test_cfg")), None)
 @given(st.sampled_from(PLACES), st.sampled_from(JUNK))
 def test_anything_anywhere_is_a_remark_or_a_line(place: tuple[dict[str, Any], Path], value: Any) -> None:
     config, path = place

@@ -167,6 +167,17 @@ def test_padding_of_yolox_is_preprocessing() -> None:
     }
 
 
+def test_images_of_training_that_are_normalised_or_padded_otherwise() -> None:
+    pipeline = [*old()["data"]["train"]["pipeline"]]
+    pipeline[4] = {**pipeline[4], "mean": [0.0, 0.0, 0.0]}
+    found = imported(old(data__train__pipeline=pipeline))
+    assert [each.why for each in found.lost] == ["images are normalised as those of validation"]
+    assert found.lost[0].path == "data.train"
+    padded = trained({"type": "Pad", "size": [1024, 1024]})
+    assert padded.lost == []
+    assert any("padded to their largest image" in str(each) for each in padded.notes)
+
+
 def test_the_last_epochs_of_yolox() -> None:
     pipeline = [*LOAD, {"type": "Mosaic", "img_scale": [640, 640]}, {"type": "RandomFlip", "prob": 0.5}]
     hooks = [{"type": "YOLOXModeSwitchHook", "num_last_epochs": 3, "priority": 48}, {"type": "SyncNormHook"}]

@@ -19,7 +19,6 @@ from detcore.layers import GN
 from detcore.plugins import discover
 from detcore.testing import check_box_head
 from detcore_double_head.double_head import DoubleHead
-from detcore_mmdet.model import translations
 from torch import Tensor
 
 SMALL: dict[str, Any] = {"num_convs": 1, "num_fcs": 2, "conv_channels": 16, "fc_channels": 8}
@@ -154,6 +153,8 @@ def test_a_wrong_scale_is_refused_by_address(tmp_path: Path) -> None:
 
 
 def foreign(**keys: Any) -> Foreign:
+    from detcore_mmdet.model import translations
+
     box = {"type": "DoubleConvFCBBoxHead", "num_convs": 4, "num_fcs": 2, "num_classes": 3, **keys}
     extractor = {"type": "SingleRoIExtractor", "featmap_strides": [4, 8, 16, 32], "roi_layer": {"type": "RoIAlign"}}
     values = {

@@ -13,8 +13,6 @@ from detcore.heads.dense import ComposedHead
 from detcore.interfaces import Channels, Flow, NumClasses, Strides
 from detcore.structures import Batch, Matches, Predictions, Targets, total_loss
 from detcore.testing import check_dense_head, check_neck
-from detcore_losses.boxes import GIoULoss, MSELoss
-from detcore_losses.classification import CrossEntropyLoss
 from detcore_yolov3 import yolov3
 from detcore_yolov3.yolov3 import GridAssigner, YOLOAnchors, YOLOV3Decoder, YOLOV3Loss, YOLOV3Neck, YOLOV3Towers
 from torch import Tensor
@@ -67,6 +65,10 @@ def blank(images: int, size: int = 32) -> Predictions:
 
 
 def loss(reduction: Any = "sum") -> YOLOV3Loss:
+    """Needs detcore-losses: tests of it are skipped where only what the plugin depends on is installed."""
+    from detcore_losses.boxes import MSELoss
+    from detcore_losses.classification import CrossEntropyLoss
+
     entropy = CrossEntropyLoss(use_sigmoid=True, reduction=reduction)
     return YOLOV3Loss(loss_cls=entropy, loss_conf=entropy, loss_xy=entropy, loss_wh=MSELoss(reduction=reduction))
 
@@ -273,6 +275,9 @@ def test_the_centre_is_pulled_to_where_it_is() -> None:
 
 
 def test_the_losses_say_what_is_wrong() -> None:
+    from detcore_losses.boxes import GIoULoss, MSELoss
+    from detcore_losses.classification import CrossEntropyLoss
+
     entropy = CrossEntropyLoss(use_sigmoid=True)
     with pytest.raises(ConfigError, match=r"YOLOV3Loss: loss_xy: a softmax\. Give it use_sigmoid = true\."):
         YOLOV3Loss(loss_cls=entropy, loss_conf=entropy, loss_xy=CrossEntropyLoss(), loss_wh=MSELoss())

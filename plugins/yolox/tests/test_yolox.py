@@ -13,8 +13,6 @@ from detcore.errors import ConfigError
 from detcore.heads.dense import ComposedHead
 from detcore.interfaces import HeadNetwork
 from detcore.structures import Batch, Matches, Predictions, Targets, total_loss
-from detcore_losses.boxes import GIoULoss, IoULoss, L1Loss
-from detcore_losses.classification import CrossEntropyLoss
 from detcore_yolox import yolox
 from detcore_yolox.yolox import (
     YOLOXPAFPN,
@@ -358,6 +356,10 @@ def test_the_decoder_takes_overrides_for_training() -> None:
 
 
 def loss(**options: Any) -> YOLOXLoss:
+    """Needs detcore-losses: tests of it are skipped where only what the plugin depends on is installed."""
+    from detcore_losses.boxes import IoULoss
+    from detcore_losses.classification import CrossEntropyLoss
+
     sigmoid = CrossEntropyLoss(use_sigmoid=True)
     return YOLOXLoss(loss_cls=sigmoid, loss_box=IoULoss(mode="square", loss_weight=5.0), loss_obj=sigmoid, **options)
 
@@ -392,6 +394,8 @@ def test_a_class_learns_the_overlap() -> None:
 
 
 def test_l1_counts_late_in_training() -> None:
+    from detcore_losses.boxes import L1Loss
+
     """The prior at (8, 8) predicts centre +1 stride and sizes e times too large: 1 + 1 + 1 + 1."""
     vectors = torch.zeros(1, 16, 4)
     vectors[0, 5] = torch.tensor([1.5, 1.5, 1.0, 1.0])  # of the object: 0.5, 0.5, 0, 0
@@ -411,6 +415,9 @@ def test_l1_counts_late_in_training() -> None:
 
 
 def test_a_loss_of_vectors_may_be_the_box_loss() -> None:
+    from detcore_losses.boxes import L1Loss
+    from detcore_losses.classification import CrossEntropyLoss
+
     vectors = torch.zeros(1, 16, 4)
     vectors[0, 5] = torch.tensor([1.5, 1.5, 1.0, 1.0])
     predictions = predicted(torch.zeros(1, 16, 1), vectors, torch.zeros(1, 16))
@@ -435,6 +442,9 @@ def test_weights_of_priors_weigh_their_losses(weight: Tensor | None) -> None:
 
 
 def test_the_losses_say_what_is_wrong() -> None:
+    from detcore_losses.boxes import GIoULoss, IoULoss
+    from detcore_losses.classification import CrossEntropyLoss
+
     softmax, sigmoid = CrossEntropyLoss(), CrossEntropyLoss(use_sigmoid=True)
     with pytest.raises(ConfigError, match=r"loss_cls: a softmax. Give it use_sigmoid"):
         YOLOXLoss(loss_cls=softmax, loss_box=GIoULoss(), loss_obj=sigmoid)
@@ -489,6 +499,8 @@ def test_the_towers_say_what_is_wrong() -> None:
 
 
 def head(network: HeadNetwork) -> ComposedHead:
+    from detcore_losses.boxes import L1Loss
+
     return ComposedHead(
         num_classes=3,
         loss=loss(loss_l1=L1Loss()),

@@ -145,8 +145,13 @@ def page(found: Sequence[Result]) -> str:
     rows.append(row("**all**", read_, missing=False))
     unread = len(found) - len(read_)
     lacking = Counter(name for each in read_ for name in {*each.missing})
-    most = ", ".join(f"`{name}` ({count})" for name, count in lacking.most_common(20))
+    most = ", ".join(f"`{name}` ({count})" for name, count in commonest(lacking, 20))
     return f"{TEXT}{''.join(rows)}\n{unread} more are not read. Missing most, in so many configs: {most}.\n"
+
+
+def commonest(counted: Counter[str], most: int) -> list[tuple[str, int]]:
+    """Names and how often, those of one number in the order of the alphabet."""
+    return sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
 
 
 def row(family: str, found: Sequence[Result], *, missing: bool = True) -> str:
@@ -154,7 +159,7 @@ def row(family: str, found: Sequence[Result], *, missing: bool = True) -> str:
     whole = sum(each.found is not None and each.found.whole for each in found)
     imported = sum(each.found is not None and not each.found.lacks for each in found)
     counted = Counter(name for each in found for name in {*each.missing})
-    named = ", ".join(f"`{name}`" for name, _ in counted.most_common(MOST)) if missing else ""
+    named = ", ".join(f"`{name}`" for name, _ in commonest(counted, MOST)) if missing else ""
     return f"| {family} | {len(found)} | {whole} | {imported} | {sum(each.builds for each in found)} | {named} |\n"
 
 

@@ -11,7 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from detcore import assemble
 from detcore.plugins import discover
+from detcore.runner.parameters import NORMS, factors
 from detcore_mmdet.config import Imported, import_config
 from detcore_mmdet.importing import read
 from detcore_mmdet.reading.files import CONFIGS, PACKAGE, installed
@@ -80,6 +82,46 @@ def test_a_golden_source_has_exactly_the_tensors_that_its_case_lists(
     theirs = {name: tuple(shape) for name, shape in case["state_dict"] if not found.part.dropped(name)}
     ours = {found.part.foreign_name(name): shape for name, shape in shapes.items()}
     assert ours == theirs
+
+
+RULED = (
+    "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py",
+    "resnet_strikes_back/retinanet_r50-rsb-pre_fpn_1x_coco.py",
+    "scratch/faster-rcnn_r50-scratch_fpn_gn-all_6x_coco.py",
+    "swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py",
+    "yolox/yolox_tiny_8xb8-300e_coco.py",
+)
+"""Configs with a ``paramwise_cfg``, each of another kind."""
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_each_parameter_learns_and_decays_as_there(name: str, zoo: Path, tool: ModuleType, tmp_path: Path) -> None:
+    """The rules of MMEngine, by the names of tensors there."""
+    config = read(zoo / name, [zoo])
+    found = import_config(config, CATALOG)
+    path = tmp_path / "imported.toml"
+    path.write_text(written(found.table, {}, []))
+    with tool.unfilled():
+        parts = assemble.build(*assemble.load(str(path)), "cpu", load_weights=False)
+    ours = factors(parts.model, assemble.param_rules(parts.plan))
+    norms = {path for path, module in parts.model.named_modules() if isinstance(module, NORMS)}
+    said = config["optim_wrapper"]["paramwise_cfg"]
+    assert ours == {
+        name: factors_there(found.part.foreign_name(name), name.rpartition(".")[0] in norms, said) for name in ours
+    }
+
+
+def factors_there(name: str, is_norm: bool, said: dict[str, Any]) -> tuple[float, float]:
+    """Factors of the learning rate and the decay: a custom key alone, the longest one, or what is said of its kind."""
+    custom = said.get("custom_keys") or {}
+    for key in sorted(sorted(custom), key=len, reverse=True):
+        if key in name:
+            return float(custom[key].get("lr_mult", 1)), float(custom[key].get("decay_mult", 1))
+    is_bias = name.endswith("bias")
+    rate = said.get("bias_lr_mult", 1) if is_bias and not is_norm else 1
+    of_norms, of_biases = said.get("norm_decay_mult"), said.get("bias_decay_mult")
+    decay = of_norms if is_norm and of_norms is not None else of_biases if is_bias and of_biases is not None else 1
+    return float(rate), float(decay)
 
 
 def _leaf(dataset: dict[str, Any]) -> dict[str, Any]:

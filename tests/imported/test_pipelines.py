@@ -304,6 +304,9 @@ def test_data_sets(theirs: dict[str, Any], ours: dict[str, Any], lost: int) -> N
         ({"type": "LVISMetric", "metric": ["bbox", "segm"], "classwise": True},
          {"type": "LVISEvaluator", "metrics": ["bbox", "segm"], "per_class": True}),
         ([{"type": "CityScapesMetric"}, {"type": "CocoMetric"}], {"type": "CocoEvaluator"}),
+        ({"type": "CrowdHumanMetric", "metric": ["AP", "MR"], "iou_thres": 0.6, "ann_file": "a.odgt"},
+         {"type": "CrowdHumanEvaluator", "iou_threshold": 0.6}),
+        ({"type": "OpenImagesMetric", "iou_thrs": 0.5, "use_group_of": True}, {"type": "VOCEvaluator"}),
     ],
 )  # fmt: skip
 def test_metrics(theirs: Any, ours: dict[str, Any]) -> None:

@@ -58,6 +58,17 @@ def open_images(table: Foreign) -> Part:
     )
 
 
+def crowd_human_metric(table: Foreign) -> Part:
+    """CrowdHumanMetric: all three figures, of whole people."""
+    for key in ("ann_file", "metric", "outfile_prefix", "backend_args", "file_client_args", "num_ji_process"):
+        table.get(key)
+    for key in ("collect_device", "prefix"):
+        table.get(key)
+    table.only(format_only=False, eval_mode=0, compare_matching_method=None, mr_ref="CALTECH_-2")
+    threshold = table.get("iou_thres", 0.5)
+    return table.into("CrowdHumanEvaluator", iou_threshold=None if threshold == 0.5 else threshold)
+
+
 def open_images_metric(table: Foreign) -> Part:
     """OpenImagesMetric: VOC's average precision, without what the hierarchy of classes adds."""
     for key in ("ioa_thrs", "use_group_of", "get_supercategory", "filter_labels", "collect_device", "prefix"):
@@ -70,6 +81,7 @@ def open_images_metric(table: Foreign) -> Part:
 TRANSLATIONS = {
     "OpenImagesMetric": open_images_metric,
     "CrowdHumanDataset": crowd_human,
+    "CrowdHumanMetric": crowd_human_metric,
     "WIDERFaceDataset": wider_face,
     "OpenImagesDataset": open_images,
 }

@@ -25,7 +25,7 @@ DEFAULT = "not slow and not zoo"
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "core", "templates"]
+nox.options.sessions = ["lint", "types", "tests", "core", "configs", "templates"]
 nox.options.reuse_existing_virtualenvs = True
 
 

@@ -42,7 +42,7 @@ def changed(config: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
 PLACES = [(config, path) for config in (new(), old()) for path in paths(config)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @example((new(), ("model", "test_cfg")), None)
 @given(st.sampled_from(PLACES), st.sampled_from(JUNK))
 def test_anything_anywhere_is_a_remark_or_a_line(place: tuple[dict[str, Any], Path], value: Any) -> None:

@@ -47,7 +47,7 @@ NEW: dict[str, Any] = {
             "metainfo": {"classes": CLASSES},
             "ann_file": "train.json",
             "data_prefix": {"img": "train/"},
-            "filter_cfg": {"filter_empty_gt": True, "min_size": 32},
+            "filter_cfg": {"filter_empty_gt": True},
             "pipeline": [
                 {"type": "LoadImageFromFile", "backend_args": None},
                 {"type": "LoadAnnotations", "with_bbox": True},

@@ -241,6 +241,16 @@ def test_repeated_concatenated_balanced() -> None:
     assert found.table["train"]["dataset"] == expected
 
 
+def test_that_small_images_are_kept_is_noted_for_data_of_ones_own() -> None:
+    leaf = {"type": "CocoDataset", "data_root": "d", "ann_file": "a.json", "pipeline": LOAD}
+    leaf["filter_cfg"] = {"filter_empty_gt": True, "min_size": 32}
+    mine = imported(new(train_dataloader__dataset={**leaf, "metainfo": {"classes": ["a"]}}))
+    notes = {each.path: each.why for each in mine.notes}
+    assert notes["train_dataloader.dataset.filter_cfg.min_size"] == "images with a side below it are kept"
+    coco = imported(new(train_dataloader__dataset=leaf))
+    assert not [each for each in coco.notes if "min_size" in each.path]
+
+
 def test_files_of_2x_may_be_several() -> None:
     files = {"ann_file": ["d/a.json", "d/b.json"], "img_prefix": ["d/a/", "d/b/"]}
     found = imported(old(data__train={**old()["data"]["train"], **files})).table["train"]["dataset"]

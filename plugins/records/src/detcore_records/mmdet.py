@@ -70,7 +70,8 @@ def shared(table: Foreign, usual: Sequence[str] | None = None) -> Shared:
     file = table.get("ann_file")
     images = prefix.get("img", prefix.get("img_path", joined(root, "")))
     filtered = table.table("filter_cfg")
-    filtered.get("min_size")  # images with a side below it, which no file of these has
+    if filtered.get("min_size") and "metainfo" in table:  # the files that a class knows have no smaller image
+        filtered.note("min_size", "images with a side below it are kept")
     keep = False if filtered.get("filter_empty_gt", False) and not table.get("test_mode") else None
     annotations = joined(root, file) if isinstance(file, str) and file else None
     return Shared(annotations, images or None, root, prefix, _classes(table, usual), keep)

@@ -54,6 +54,8 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def test_training_writes_a_checkpoint_that_evaluates_to_the_same_metrics(config: str) -> None:
     metrics = run.train(config, work_dir="out")
     assert run.evaluate(config, "out/checkpoints/last.pt") == metrics
+    begins = ['model.backbone.weights={from="nowhere.pth"}']  # which the checkpoint replaces: nobody looks for them
+    assert run.evaluate(config, "out/checkpoints/last.pt", sets=begins) == metrics
     assert set(metrics) == {"accuracy"}
 
 

@@ -297,3 +297,9 @@ def test_classes_that_do_not_agree_with_the_heads_are_not_written() -> None:
 def test_scopes_of_names_do_not_matter() -> None:
     config = new(train_dataloader__dataset__type="mmdet.CocoDataset", val_evaluator__type="mmdet.evaluation.CocoMetric")
     assert imported(config).table == imported(new()).table
+
+
+def test_a_constructor_of_other_rates_is_listed() -> None:
+    layerwise = imported(new(optim_wrapper__constructor="LearningRateDecayOptimizerConstructor"))
+    assert [each.path for each in layerwise.lost] == ["optim_wrapper.constructor"]
+    assert imported(new(optim_wrapper__constructor="DefaultOptimWrapperConstructor")).lost == []

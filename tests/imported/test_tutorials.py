@@ -35,7 +35,7 @@ def test_litter_with_faster_rcnn(folder: Path) -> None:
     assert table["train"]["dataset"]["annotations"] == "dataset/train.json"
     assert table["val"]["transforms"] == [{"type": "RandomChoiceResize", "sizes": [[512, 512]], "antialias": False}]
     assert table["optimizer"] == {"type": "SGD", "lr": 0.02, "momentum": 0.9, "weight_decay": 1e-4}
-    assert "0 otherwise, 0 have no counterpart" in said
+    assert "0 otherwise, 0 without counterpart" in said
     assert "gpu_ids" in said
 
 

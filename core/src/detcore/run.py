@@ -89,7 +89,7 @@ def evaluate(
     if predictions is not None:
         found = score_file(split_of(config, catalog, "val"), Path(predictions))
     else:
-        parts = build(config, catalog, device, wanted=("model", "val"))
+        parts = build(config, catalog, device, wanted=("model", "val"), load_weights=False)
         load_checkpoint(parts, Path(str(checkpoint)))
         found = score_detector(parts, written=output is not None, drawn=draw is not None)
     first = distributed.rank() == 0

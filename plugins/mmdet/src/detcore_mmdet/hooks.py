@@ -16,7 +16,7 @@ THEIRS = {"Mosaic": "Mosaic", "RandomAffine": "YOLOXRandomAffine", "MixUp": "Mix
 NEEDLESS = (
     "IterTimerHook", "ParamSchedulerHook", "DistSamplerSeedHook", "DetVisualizationHook", "RuntimeInfoHook",
     "SyncNormHook", "SyncBuffersHook", "CheckInvalidLossHook", "NumClassCheckHook",
-    "EmptyCacheHook", "SetEpochInfoHook", "TextLoggerHook", "MMDetWandbHook", "MemoryProfilerHook",
+    "EmptyCacheHook", "SetEpochInfoHook", "TextLoggerHook", "MemoryProfilerHook",
 )  # fmt: skip
 """Hooks that do what happens here anyhow, or that there is no need for."""
 

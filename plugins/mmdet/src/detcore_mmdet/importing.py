@@ -204,7 +204,7 @@ def report(source: Path, target: Path, found: Imported, problems: Sequence[str])
     fully = max(found.values - len(found.lost) - len(found.notes), 0)
     lines = [
         f"{source}: {found.values} values; {fully} translated as they are, {len(found.notes)} otherwise, "
-        f"{len(found.lost)} have no counterpart; {len(found.dropped)} keys have no meaning here"
+        f"{len(found.lost)} without counterpart; {len(found.dropped)} without meaning here"
     ]
     lines += [f"  otherwise: {shown(each)}" for each in found.notes]
     lines += [f"  without counterpart: {shown(each)}" for each in found.lost]

@@ -36,7 +36,8 @@ class Optimizer:
 
 def optimizer(table: Foreign) -> Optimizer:
     """An ``optim_wrapper``."""
-    table.get("constructor")
+    if table.get("constructor") not in (None, "DefaultOptimWrapperConstructor", "DefaultOptimizerConstructor"):
+        table.lose("constructor", "which parameters have which rate is said by [params] here")
     kind = table.get("type", "OptimWrapper")
     train: dict[str, Any] = {}
     if kind == "AmpOptimWrapper":

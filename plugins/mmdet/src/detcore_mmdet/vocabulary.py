@@ -256,7 +256,9 @@ def _optimizer(rest: Table) -> Table | None:
     if not optimizer:
         return None
     wrapper: Table = {"type": "OptimWrapper", "paramwise_cfg": optimizer.pop("paramwise_cfg", None)}
-    wrapper["optimizer"] = {key: value for key, value in optimizer.items() if key != "constructor"}
+    if "constructor" in optimizer:
+        wrapper["constructor"] = optimizer.pop("constructor")
+    wrapper["optimizer"] = optimizer
     clip = settings.pop("grad_clip", None)
     if clip:
         wrapper["clip_grad"] = clip

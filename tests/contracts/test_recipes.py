@@ -56,7 +56,7 @@ def test_fcos_trains_on_real_images_and_speaks_cocos_ids(tmp_path: Path) -> None
     sets = [
         f"data_root={json.dumps(str(COCO128))}",
         *(f"{split}.dataset.images='${{data_root}}/images/{split}2017'" for split in ("train", "val")),
-        *(f"{split}.transforms.0={small}" for split in ("train", "val")),
+        *(f"{split}.transforms.Resize={small}" for split in ("train", "val")),
         "train.dataset.keep_empty=true", "train.batch_size=5", "train.epochs=1", "train.workers=0", "val.workers=0",
         "model.head.decoder.score_threshold=0.0", "model.head.decoder.max_detections=1000",
     ]  # fmt: skip

@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types of core and every plugin."""
-    _install(session, PACKAGES, "mypy")
+    _install(session, PACKAGES, "mypy", "pytest")
     session.run("mypy", *(str(package / "src") for package in PACKAGES))
 
 

@@ -49,6 +49,7 @@ class Noise:
 
 
 @on_linux
+@pytest.mark.slow  # a process that has run other tests has memory to spare, in which a leak is not seen
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("keeps", [False, True])
 def test_what_is_kept_is_seen(memory: Any, keeps: bool, workers: int) -> None:

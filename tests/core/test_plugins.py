@@ -183,13 +183,13 @@ def install(folder: Path, name: str, files: dict[str, str], entry_points: str = 
 def test_installed_plugins_are_found_once_though_installed_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    points = "[detcore]\ntiny = tiny_net.plugin\n"
+    points = "[detcore]\ntwice = twice_net.plugin\n"
     for folder in ("one", "two"):
-        install(tmp_path / folder, "tiny-net", {"tiny_net/__init__.py": "", "tiny_net/plugin.py": LOCAL}, points)
+        install(tmp_path / folder, "twice-net", {"twice_net/__init__.py": "", "twice_net/plugin.py": LOCAL}, points)
         monkeypatch.syspath_prepend(tmp_path / folder)
     catalog = discover()
     (entry,) = catalog.components["dense_head", "MyHead"]
-    assert (str(entry), entry.plugin) == ("tiny-net 1.0", "tiny-net/tiny")
+    assert (str(entry), entry.plugin) == ("twice-net 1.0", "twice-net/twice")
 
 
 def test_resolve_dist_finds_configs_without_importing_the_plugin(

@@ -46,7 +46,7 @@ def test_two_ranks_give_the_mean_to_both(tmp_path: Path) -> None:
 
 
 NORM = """
-import sys, torch
+import os, sys, torch
 from torch import distributed
 from detcore.layers import BN, SyncBN
 rank, store, rows = int(sys.argv[1]), sys.argv[2], [int(each) for each in sys.argv[3].split(",")]
@@ -86,7 +86,10 @@ torch.testing.assert_close(ours(whole[mine]), theirs(whole[mine]))
 model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), SyncBN(3)))
 model(whole[mine].float()).square().sum().backward()
 assert all(each.grad.isfinite().all() for each in model.parameters())
+distributed.barrier()
+del model  # it holds the group, whose threads must have ended before the process does
 distributed.destroy_process_group()
+os._exit(0)  # a thread of gloo that outlives its group would abort what is done
 """
 
 
